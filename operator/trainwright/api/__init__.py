@@ -1,0 +1,1 @@
+"""The kinds that users write: typed models, what is refused and why, and the CRD generated from both."""

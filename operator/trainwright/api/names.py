@@ -1,0 +1,56 @@
+"""Words of the API that several folders share: group, labels, names of children, ports and directories in a pod."""
+
+from __future__ import annotations
+
+GROUP = "trainwright.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+MANAGER = "trainwright"
+JOB_LABEL = f"{GROUP}/job"
+ATTEMPT_LABEL = f"{GROUP}/attempt"
+INDEX_LABEL = f"{GROUP}/worker-index"
+HASH_ANNOTATION = f"{GROUP}/hash"
+
+CONTAINER = "worker"
+METRICS_PORT = 9400
+
+WORKSPACE_DIR = "/workspace"
+CODE_DIR = "/code"
+DATA_DIR = "/data"
+CONFIG_DIR = "/etc/trainwright"
+CONFIG_FILE = "config.yaml"
+TERMINATION_LOG = "/dev/termination-log"
+
+# A worker's hostname, `<job>-worker-<index>`, is a DNS label of at most 63 characters and an index has at most 4 digits.
+MAX_WORKERS = 4096
+MAX_JOB_NAME = 50
+
+RESERVED_ENV_PREFIXES = ("TRAINWRIGHT_", "PET_")
+RESERVED_ENV = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+
+
+def service_name(job: str) -> str:
+    return job
+
+
+def config_name(job: str) -> str:
+    return f"{job}-config"
+
+
+def claim_name(job: str) -> str:
+    return f"{job}-workspace"
+
+
+def hostname(job: str, index: int) -> str:
+    return f"{job}-worker-{index}"
+
+
+def pod_name(job: str, attempt: int, index: int) -> str:
+    """Deterministic, so that creating it twice is harmless, and new with each attempt, so that a stuck pod blocks nobody."""
+    return f"{job}-a{attempt}-worker-{index}"
+
+
+def worker_address(job: str, namespace: str, index: int) -> str:
+    return f"{hostname(job, index)}.{service_name(job)}.{namespace}.svc"

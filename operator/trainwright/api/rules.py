@@ -1,0 +1,128 @@
+"""Rules that types alone can't say, each once: as CEL for the API server and as a predicate for everyone else.
+
+`trainwright submit` and the in-memory adapter refuse what a real API server refuses, with the same words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from trainwright.api.names import MAX_JOB_NAME, RESERVED_ENV, RESERVED_ENV_PREFIXES
+
+_NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`cel` is written for the node at `at` (a dotted path, `[*]` for each item); `holds` gets that node as plain JSON."""
+
+    at: str
+    field: str
+    cel: str
+    message: str
+    holds: Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A rule that an object breaks: where, and the sentence a user reads."""
+
+    field: str
+    message: str
+
+
+def _reserved(name: str) -> bool:
+    return name in RESERVED_ENV or name.startswith(RESERVED_ENV_PREFIXES)
+
+
+def _exactly_one(at: str, names: tuple[str, ...], message: str) -> Rule:
+    listed = ", ".join(f"has(self.{name})" for name in names)
+    return Rule(
+        at=at,
+        field=at or "spec",
+        cel=f"[{listed}].filter(present, present).size() == 1",
+        message=message,
+        holds=lambda node: sum(name in node for name in names) == 1,
+    )
+
+
+_PREFIXES = " || ".join(f"self.name.startsWith('{prefix}')" for prefix in RESERVED_ENV_PREFIXES)
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        at="",
+        field="metadata.name",
+        cel=f"self.metadata.name.size() <= {MAX_JOB_NAME} && self.metadata.name.matches('{_NAME}')",
+        message=(
+            f"metadata.name becomes part of its workers' host names: at most {MAX_JOB_NAME} characters, lower-case letters, "
+            "digits and '-', beginning with a letter"
+        ),
+        holds=lambda job: len(job["metadata"]["name"]) <= MAX_JOB_NAME and re.match(_NAME, job["metadata"]["name"]) is not None,
+    ),
+    _exactly_one(
+        "spec",
+        ("recipe", "entrypoint", "command"),
+        "exactly one of spec.recipe, spec.entrypoint and spec.command says what to run",
+    ),
+    Rule(
+        at="spec",
+        field="spec.framework",
+        cel="self.framework != 'none' || has(self.command)",
+        message="spec.framework none runs a spec.command; recipes and entrypoints need a framework, such as torch",
+        holds=lambda spec: spec["framework"] != "none" or "command" in spec,
+    ),
+    Rule(
+        at="spec.env[*]",
+        field="spec.env[*].name",
+        cel=f"!({_PREFIXES} || self.name in [{', '.join(repr(name) for name in RESERVED_ENV)}])",
+        message="this name belongs to the contract between the operator and the workers; choose another",
+        holds=lambda env: not _reserved(env["name"]),
+    ),
+    _exactly_one("spec.data[*]", ("builtin", "claim"), "exactly one of builtin and claim says where the data is"),
+    _exactly_one("spec.workspace", ("claim", "size"), "exactly one of claim and size says where results live"),
+    Rule(
+        at="spec.checkpoint",
+        field="spec.checkpoint",
+        cel="!(has(self.everySteps) && has(self.everySeconds))",
+        message="at most one of everySteps and everySeconds says when to save",
+        holds=lambda checkpoint: not ("everySteps" in checkpoint and "everySeconds" in checkpoint),
+    ),
+)
+
+MUTABLE = ("runPolicy",)
+"""Fields of the spec that may change while the job lives; changing any other is refused."""
+
+
+def immutable_message(field: str) -> str:
+    return f"spec.{field} cannot change once the job exists; delete the job and create it anew"
+
+
+def broken(job: dict[str, Any]) -> Iterator[Broken]:
+    """The rules that a job breaks. Its types must have been checked before."""
+    for rule in RULES:
+        for place, node in _nodes(job, rule.at):
+            if not rule.holds(node):
+                yield Broken(field=rule.field.replace("[*]", place) if place else rule.field, message=rule.message)
+
+
+def changed(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Broken]:
+    """The immutable fields in which two versions of a spec differ."""
+    for field in sorted(old.keys() | new.keys()):
+        if field not in MUTABLE and old.get(field) != new.get(field):
+            yield Broken(field=f"spec.{field}", message=immutable_message(field))
+
+
+def _nodes(job: dict[str, Any], at: str) -> Iterator[tuple[str, Any]]:
+    node: Any = job
+    for part in [part for part in at.split(".") if part]:
+        name = part.removesuffix("[*]")
+        if name not in node:
+            return
+        node = node[name]
+        if part.endswith("[*]"):
+            yield from ((f"[{index}]", item) for index, item in enumerate(node))
+            return
+    yield "", node

@@ -1,0 +1,193 @@
+"""`TrainingJob.spec`: what a user asks for. Every description here is what `kubectl explain` shows."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from trainwright.api.model import DNS_LABEL_PATTERN, Model, Name, ObjectName, Quantity
+from trainwright.api.names import MAX_WORKERS
+
+Word = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$", max_length=256)]
+ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", max_length=253)]
+DataName = Annotated[str, StringConstraints(pattern=DNS_LABEL_PATTERN, min_length=1, max_length=50)]
+FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$", max_length=128)]
+
+
+class FrameworkName(StrEnum):
+    TORCH = "torch"
+    NONE = "none"
+
+
+class Builtin(StrEnum):
+    DIGITS = "digits"
+
+
+class Resume(StrEnum):
+    AUTO = "Auto"
+    NEVER = "Never"
+
+
+class CleanPodPolicy(StrEnum):
+    RUNNING = "Running"
+    ALL = "All"
+    NONE = "None"
+
+
+class Recipe(Model):
+    """A training script that ships in the framework's image."""
+
+    name: Name = Field(description="Name of the recipe, such as image-classification.")
+    config: dict[str, Any] = Field(
+        default_factory=dict,
+        description="The recipe's own settings. The trainer refuses keys it does not know, before it starts.",
+        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+    )
+
+
+class Entrypoint(Model):
+    """A Python module of yours, run by every rank."""
+
+    module: ModuleName = Field(description="Importable name of the module: train for train.py, pkg.train for pkg/train.py.")
+    function: FunctionName | None = Field(
+        default=None, description="Function of the module to call without arguments. Unset: the module runs as python -m does."
+    )
+    args: list[Word] = Field(default_factory=list, max_length=256, description="Put in sys.argv after the module's name.")
+
+
+class Code(Model):
+    """Your code, mounted read-only, at the head of PYTHONPATH, and the working directory of entrypoint and command."""
+
+    config_map: ObjectName = Field(description="ConfigMap in the job's namespace; each key is a file.")
+
+
+class Resources(Model):
+    """What one worker gets; set both as request and as limit."""
+
+    gpus: int = Field(default=0, ge=0, le=64, description="GPUs (nvidia.com/gpu) of a worker; one rank is started for each.")
+    cpu: Quantity | None = Field(
+        default=None, description="CPU cores, such as 4 or 500m. Also sets the thread count of math libraries."
+    )
+    memory: Quantity | None = Field(default=None, description="Memory, such as 16Gi. A worker above it is killed (OOMKilled).")
+    shared_memory: Quantity | None = Field(
+        default=None, description="Size of /dev/shm for data loader processes, such as 2Gi. Counts against memory."
+    )
+
+
+class EnvVar(Model):
+    """One environment variable of every worker."""
+
+    name: EnvName = Field(
+        description="Name of the variable. Names of the contract (TRAINWRIGHT_*, PET_*, MASTER_ADDR, RANK, …) are refused."
+    )
+    value: str = Field(default="", max_length=32768, description="Its value; $(OTHER) is replaced by a variable set before it.")
+
+
+class Data(Model):
+    """One data set, known to the trainer by its name. Exactly one of builtin and claim."""
+
+    name: DataName = Field(description="Name of the entry; recipes train on the one called train, else on the only one.")
+    builtin: Builtin | None = Field(
+        default=None, description="A real data set that ships in the images: digits (1,797 images of 8 × 8)."
+    )
+    claim: ObjectName | None = Field(
+        default=None,
+        description="PersistentVolumeClaim in the job's namespace, mounted read-only; its path is in TRAINWRIGHT_DATA.",
+    )
+
+
+class Workspace(Model):
+    """Where checkpoints/, artifacts/ and logs/ live; outlives pods. Exactly one of claim and size."""
+
+    claim: ObjectName | None = Field(
+        default=None, description="An existing PersistentVolumeClaim; the job uses the folder of its own name in it."
+    )
+    size: Quantity | None = Field(
+        default=None,
+        description=(
+            "Size of a claim made for this job from the default storage class, called <job>-workspace. It outlives the job, "
+            "so that no model is lost: delete it when you no longer need it. A new job of the same name finds it again."
+        ),
+    )
+
+
+class Checkpoint(Model):
+    """How often recipes (and scripts that use the runtime) save, and what a start does with what was saved."""
+
+    every_steps: int | None = Field(default=None, ge=1, description="Save after this many optimizer steps.")
+    every_seconds: int | None = Field(
+        default=None,
+        ge=1,
+        description="Save when this many seconds have passed since the last save. Default 300 when neither is set.",
+    )
+    keep: int = Field(default=3, ge=1, le=1000, description="How many complete checkpoints are kept; older ones are removed.")
+    resume: Resume = Field(
+        default=Resume.AUTO,
+        description="Auto: start from the newest complete checkpoint in the workspace. Never: the first attempt starts afresh.",
+    )
+
+
+class RunPolicy(Model):
+    """What happens when workers fail and when the job has ended."""
+
+    backoff_limit: int = Field(
+        default=3,
+        ge=0,
+        le=1000,
+        description="How many failures restart the gang; the next one fails the job. Lost nodes and deleted pods don't count.",
+    )
+    clean_pod_policy: CleanPodPolicy = Field(
+        default=CleanPodPolicy.RUNNING,
+        description="Pods deleted once the job has ended: Running (those still running), All, or None. Logs go with their pods.",
+    )
+
+
+class TrainingJobSpec(Model):
+    """What to train, with what, on how many workers. All but runPolicy is fixed once the job exists."""
+
+    framework: FrameworkName = Field(description="torch, or none for a plain command.")
+    recipe: Recipe | None = Field(
+        default=None, description="Train with a recipe of the image. Exactly one of recipe, entrypoint and command."
+    )
+    entrypoint: Entrypoint | None = Field(
+        default=None, description="Train with a Python module of yours. Exactly one of recipe, entrypoint and command."
+    )
+    command: list[Word] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=256,
+        description="Run this program in every worker. Exactly one of recipe, entrypoint and command.",
+    )
+    code: Code | None = Field(default=None, description="Where your code comes from.")
+    workers: int = Field(default=1, ge=1, le=MAX_WORKERS, description="Number of pods of the gang; all of them run, or none.")
+    resources: Resources = Field(
+        default_factory=Resources, description="What one worker gets.", json_schema_extra={"default": {}}
+    )
+    env: list[EnvVar] = Field(
+        default_factory=list,
+        max_length=200,
+        description="Environment variables of every worker.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    data: list[Data] = Field(
+        default_factory=list,
+        max_length=32,
+        description="Data sets the workers read.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    workspace: Workspace = Field(
+        default_factory=lambda: Workspace(size="10Gi"),
+        description="Where results live. Default: a claim of 10Gi made for this job.",
+        json_schema_extra={"default": {"size": "10Gi"}},
+    )
+    checkpoint: Checkpoint = Field(
+        default_factory=Checkpoint,
+        description="When to save, how many to keep, whether to resume.",
+        json_schema_extra={"default": {}},
+    )
+    run_policy: RunPolicy = Field(
+        default_factory=RunPolicy, description="Restarts and clean-up.", json_schema_extra={"default": {}}
+    )

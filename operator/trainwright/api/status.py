@@ -1,0 +1,128 @@
+"""`TrainingJob.status`: what the operator says of a job. Only the operator writes it, once a pass and only when it changed."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from trainwright.api.model import Model
+
+
+class Phase(StrEnum):
+    QUEUED = "Queued"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    RESTARTING = "Restarting"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+    @property
+    def finished(self) -> bool:
+        return self in (Phase.SUCCEEDED, Phase.FAILED)
+
+
+class ConditionType(StrEnum):
+    CREATED = "Created"
+    RUNNING = "Running"
+    RESTARTING = "Restarting"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+class Condition(Model):
+    """One thing that is true of the job, or not, and since when."""
+
+    type: ConditionType = Field(description="Created, Running, Restarting, Succeeded or Failed.")
+    status: str = Field(description="True or False.", json_schema_extra={"enum": ["True", "False"]})
+    reason: str = Field(description="One word for programs.")
+    message: str = Field(default="", description="One sentence for people.")
+    last_transition_time: str = Field(description="When status last changed.", json_schema_extra={"format": "date-time"})
+    observed_generation: int = Field(default=0, description="The generation of the spec this was said of.")
+
+
+class WorkerCounts(Model):
+    """How the workers of the current attempt fare."""
+
+    desired: int = Field(default=0, description="Workers the gang needs.")
+    pending: int = Field(default=0, description="Pods that do not run yet.")
+    running: int = Field(default=0, description="Pods that run.")
+    succeeded: int = Field(default=0, description="Pods that are done.")
+    failed: int = Field(default=0, description="Pods that failed.")
+    ready: str = Field(default="", description="Running or done of desired, as 2/2.")
+
+
+class Progress(Model):
+    """How far training is, as rank 0 reports it."""
+
+    step: int | None = Field(default=None, description="Optimizer steps done.")
+    total_steps: int | None = Field(default=None, description="Optimizer steps in all, when known.")
+    epoch: int | None = Field(default=None, description="Passes over the data begun.")
+    percent: float | None = Field(default=None, description="Steps done of all, in percent.")
+    eta_seconds: float | None = Field(default=None, description="Estimated time to the end, in seconds.")
+    samples_per_second: float | None = Field(default=None, description="Samples of all workers in a second.")
+    resumed_from: int | None = Field(default=None, description="The step whose checkpoint this attempt started from.")
+    summary: str | None = Field(default=None, description="Progress in a few words, as 120/450 (26%).")
+
+
+class SavedCheckpoint(Model):
+    """The newest complete checkpoint."""
+
+    step: int = Field(description="Step it was taken after.")
+    time: str | None = Field(default=None, description="When it was complete.", json_schema_extra={"format": "date-time"})
+    path: str | None = Field(default=None, description="Its directory, as the worker sees it.")
+
+
+class LastRestart(Model):
+    """The evidence of the last failure: what failed first, and how."""
+
+    time: str = Field(description="When the failure was seen.", json_schema_extra={"format": "date-time"})
+    attempt: int = Field(description="The attempt that failed.")
+    cause: str = Field(
+        description="Error, Killed, OOMKilled, Preflight, InvalidConfig, NoCheckpoint, Evicted, Preempted, NodeLost or Deleted."
+    )
+    pod: str = Field(description="The first pod that failed.")
+    rank: int | None = Field(default=None, description="The first rank that failed, when its launcher could say.")
+    exit_code: int | None = Field(default=None, description="Exit code of the container.")
+    signal: int | None = Field(default=None, description="Signal that killed it.")
+    evidence: str | None = Field(default=None, description="The last lines it wrote.")
+
+
+class Restarts(Model):
+    """How often the gang was started anew."""
+
+    failure: int = Field(default=0, description="Restarts after failures; these count against backoffLimit.")
+    infrastructure: int = Field(
+        default=0, description="Restarts after lost nodes, evictions and deleted pods; these don't count."
+    )
+    total: int = Field(default=0, description="Both together.")
+    last: LastRestart | None = Field(default=None, description="What the last failure was; kept when it ends the job.")
+
+
+class TrainingJobStatus(Model):
+    """What the operator sees and does."""
+
+    phase: Phase | None = Field(default=None, description="Queued, Starting, Running, Restarting, Succeeded or Failed.")
+    reason: str | None = Field(default=None, description="Why the job waits, restarts or ended, in one line.")
+    observed_generation: int | None = Field(default=None, description="The generation of the spec that this status speaks of.")
+    attempt: int | None = Field(default=None, description="The gang's current attempt, from 1.")
+    workers: WorkerCounts | None = Field(default=None, description="Workers of the current attempt.")
+    progress: Progress | None = Field(default=None, description="How far training is.")
+    metrics: dict[str, float] | None = Field(default=None, description="Latest metrics as the trainer reports them, at most 32.")
+    main_metric: str | None = Field(default=None, description="The metric that matters most, as val_accuracy=0.971.")
+    checkpoint: SavedCheckpoint | None = Field(default=None, description="The newest complete checkpoint.")
+    restarts: Restarts = Field(default_factory=Restarts, description="Restarts and their causes.")
+    start_time: str | None = Field(
+        default=None, description="When all workers first ran.", json_schema_extra={"format": "date-time"}
+    )
+    completion_time: str | None = Field(
+        default=None, description="When the job ended.", json_schema_extra={"format": "date-time"}
+    )
+    conditions: list[Condition] = Field(
+        default_factory=list,
+        description="What is true of the job, and since when.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+
+    def condition(self, kind: ConditionType) -> Condition | None:
+        return next((condition for condition in self.conditions if condition.type is kind), None)

@@ -1,0 +1,292 @@
+"""The port's adapter for a real API server.
+
+Configuration and credentials come from the official Kubernetes client; requests go through its TLS settings as raw JSON,
+because typed models cost more than the network on long lists.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import client, config
+
+from trainwright.cluster.port import (
+    PODS,
+    AlreadyExists,
+    ClusterError,
+    Conflict,
+    Forbidden,
+    Gone,
+    Invalid,
+    NotFound,
+    Object,
+    ObjectList,
+    Resource,
+    WatchEvent,
+    WatchType,
+)
+
+REQUEST_TIMEOUT_SECONDS = 30.0
+# The server ends a watch after this time and we resume; a connection that has silently died is found no later than this.
+WATCH_TIMEOUT_SECONDS = 240
+MAX_CONNECTIONS = 64
+LIST_PAGE = 500
+
+Observer = Callable[[str, str, int], None]
+"""Told of every answer: verb, resource's plural, HTTP code (0 without an answer)."""
+
+
+class KubeCluster:
+    """One API server, one identity. Make it with `connect`, inside a running event loop."""
+
+    def __init__(self, configuration: client.Configuration, *, observer: Observer | None = None) -> None:
+        self.configuration = configuration
+        self._observer = observer
+        self._context: ssl.SSLContext = client.ApiClient(configuration).rest_client.ssl_context
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self._context, limit=MAX_CONNECTIONS),
+            timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS, connect=10),
+            read_bufsize=2**21,
+            trust_env=False,
+        )
+
+    @classmethod
+    async def connect(
+        cls, *, kubeconfig: Path | str | None = None, context: str | None = None, observer: Observer | None = None
+    ) -> KubeCluster:
+        """Connect by a kubeconfig (an explicit path, else KUBECONFIG, else ~/.kube/config) or, in a pod, by its service account.
+
+        Raises `ClusterError` when none of them is usable.
+        """
+        configuration = client.Configuration()
+        try:
+            if kubeconfig is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+                config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            else:
+                await config.load_kube_config(  # type: ignore[no-untyped-call]
+                    config_file=str(kubeconfig) if kubeconfig else None, context=context, client_configuration=configuration
+                )
+        except (config.ConfigException, OSError, ValueError) as error:
+            raise ClusterError(f"no usable kubeconfig: {error}") from error
+        return cls(configuration, observer=observer)
+
+    async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object:
+        return await self._json("GET", resource, resource.path(namespace, name))
+
+    async def list(
+        self, resource: Resource, namespace: str | None = None, *, labels: Mapping[str, str] | None = None
+    ) -> ObjectList:
+        params = {**_selector(labels), "limit": str(LIST_PAGE)}
+        items: list[Object] = []
+        while True:
+            page = await self._json("GET", resource, resource.path(namespace), params=params, verb="list")
+            # Items of a list come without their kind; give it back so that an object is whole wherever it goes.
+            items += [{"apiVersion": resource.api_version, "kind": resource.kind, **item} for item in page["items"]]
+            token = page["metadata"].get("continue")
+            if not token:
+                return ObjectList(items=items, resource_version=page["metadata"]["resourceVersion"])
+            params["continue"] = token
+
+    async def watch(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        labels: Mapping[str, str] | None = None,
+        resource_version: str,
+    ) -> AsyncIterator[WatchEvent]:
+        params = {
+            **_selector(labels),
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(WATCH_TIMEOUT_SECONDS),
+        }
+        timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=WATCH_TIMEOUT_SECONDS + 15)
+        try:
+            async with self._session.get(
+                self._url(resource.path(namespace)), params=params, headers=await self._headers(), timeout=timeout
+            ) as response:
+                self._saw("watch", resource, response.status)
+                if response.status >= 400:
+                    raise _error(response.status, await response.text(), response.headers)
+                async for line in response.content:
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        raise _error(int(event["object"].get("code", 500)), json.dumps(event["object"]), {})
+                    yield WatchEvent(WatchType(event["type"]), event["object"])
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._saw("watch", resource, 0)
+            raise ClusterError(f"watch of {resource.plural} broke off: {_reason(error)}") from error
+
+    async def create(self, resource: Resource, obj: Object) -> Object:
+        return await self._json("POST", resource, resource.path(_namespace(obj)), body=obj, verb="create")
+
+    async def apply(self, resource: Resource, obj: Object, *, manager: str = "trainwright") -> Object:
+        return await self._json(
+            "PATCH",
+            resource,
+            resource.path(_namespace(obj), obj["metadata"]["name"]),
+            body=obj,
+            params={"fieldManager": manager, "force": "true"},
+            content_type="application/apply-patch+yaml",
+            verb="apply",
+        )
+
+    async def patch(
+        self, resource: Resource, name: str, namespace: str | None, patch: Object, *, subresource: str | None = None
+    ) -> Object:
+        return await self._json(
+            "PATCH",
+            resource,
+            resource.path(namespace, name, subresource),
+            body=patch,
+            content_type="application/merge-patch+json",
+            verb="patch",
+        )
+
+    async def delete(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str | None = None,
+        *,
+        uid: str | None = None,
+        grace_seconds: int | None = None,
+    ) -> None:
+        options: Object = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+        if uid is not None:
+            options["preconditions"] = {"uid": uid}
+        if grace_seconds is not None:
+            options["gracePeriodSeconds"] = grace_seconds
+        await self._json("DELETE", resource, resource.path(namespace, name), body=options)
+
+    async def logs(self, name: str, namespace: str, *, container: str | None = None, tail_lines: int | None = None) -> str:
+        params = {}
+        if container:
+            params["container"] = container
+        if tail_lines is not None:
+            params["tailLines"] = str(tail_lines)
+        return (await self._request("GET", PODS, PODS.path(namespace, name, "log"), params=params, verb="logs")).decode(
+            errors="replace"
+        )
+
+    async def stream_logs(self, name: str, namespace: str, *, tail_lines: int | None = None) -> AsyncIterator[bytes]:
+        """Follow a pod's log as the kubelet sends it, until the container ends."""
+        params = {"follow": "true"} | ({"tailLines": str(tail_lines)} if tail_lines is not None else {})
+        url = self._url(PODS.path(namespace, name, "log"))
+        timeout = aiohttp.ClientTimeout(total=None, connect=10)
+        try:
+            async with self._session.get(url, params=params, headers=await self._headers(), timeout=timeout) as response:
+                if response.status >= 400:
+                    raise _error(response.status, await response.text(), response.headers)
+                async for chunk in response.content.iter_any():
+                    yield chunk
+        except (aiohttp.ClientError, OSError) as error:
+            raise ClusterError(f"log of {name} broke off: {_reason(error)}") from error
+
+    async def version(self) -> str:
+        """The API server's version, such as `v1.36.3`."""
+        answer = json.loads(await self._request("GET", None, "/version", verb="get"))
+        return str(answer["gitVersion"])
+
+    async def close(self) -> None:
+        await self._session.close()
+        # aiohttp closes TLS transports in the next turn of the loop.
+        await asyncio.sleep(0)
+
+    async def _json(
+        self,
+        method: str,
+        resource: Resource,
+        path: str,
+        *,
+        body: Object | None = None,
+        params: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+        verb: str | None = None,
+    ) -> Object:
+        data = await self._request(method, resource, path, body=body, params=params, content_type=content_type, verb=verb)
+        answer: Object = json.loads(data)
+        return answer
+
+    async def _request(
+        self,
+        method: str,
+        resource: Resource | None,
+        path: str,
+        *,
+        body: Object | None = None,
+        params: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+        verb: str | None = None,
+    ) -> bytes:
+        verb = verb or method.lower()
+        headers = await self._headers()
+        data = None
+        if body is not None:
+            data = json.dumps(body).encode()
+            headers["Content-Type"] = content_type
+        try:
+            async with self._session.request(method, self._url(path), params=params, data=data, headers=headers) as response:
+                self._saw(verb, resource, response.status)
+                content = await response.read()
+                if response.status >= 400:
+                    raise _error(response.status, content.decode(errors="replace"), response.headers, creating=method == "POST")
+                return content
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._saw(verb, resource, 0)
+            raise ClusterError(f"{verb} {path}: no answer from {self.configuration.host}: {_reason(error)}") from error
+
+    def _url(self, path: str) -> str:
+        return f"{self.configuration.host.rstrip('/')}{path}"
+
+    async def _headers(self) -> dict[str, str]:
+        headers = {"Accept": "application/json", "User-Agent": "trainwright"}
+        settings: Any = await self.configuration.auth_settings()
+        for setting in settings.values():
+            if setting["in"] == "header" and setting["value"]:
+                headers[setting["key"]] = setting["value"]
+        return headers
+
+    def _saw(self, verb: str, resource: Resource | None, code: int) -> None:
+        if self._observer is not None:
+            self._observer(verb, resource.plural if resource else "", code)
+
+
+def _selector(labels: Mapping[str, str] | None) -> dict[str, str]:
+    return {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())} if labels else {}
+
+
+def _namespace(obj: Object) -> str | None:
+    namespace: str | None = obj["metadata"].get("namespace")
+    return namespace
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def _error(code: int, body: str, headers: Mapping[str, str], *, creating: bool = False) -> ClusterError:
+    """The port's error for an HTTP answer, with the API server's own message."""
+    reason = ""
+    try:
+        answer: Any = json.loads(body)
+        message, reason = str(answer.get("message") or body), str(answer.get("reason") or "")
+    except (ValueError, AttributeError):
+        message = body.strip() or f"HTTP {code}"
+    retry_after = headers.get("Retry-After", "")
+    kinds: dict[int, type[ClusterError]] = {404: NotFound, 409: Conflict, 410: Gone, 400: Invalid, 422: Invalid, 403: Forbidden}
+    kind = (
+        AlreadyExists
+        if code == 409 and (reason == "AlreadyExists" or (creating and not reason))
+        else kinds.get(code, ClusterError)
+    )
+    return kind(message, status=code, retry_after=float(retry_after) if retry_after.isdigit() else None)

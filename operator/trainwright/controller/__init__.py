@@ -1,0 +1,1 @@
+"""The operator at work: events become keys, keys become passes, passes carry out plans."""

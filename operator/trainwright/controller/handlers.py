@@ -1,0 +1,42 @@
+"""All of kopf: TrainingJobs come in as events and leave as keys. No handler decides, waits, or writes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import kopf
+
+from trainwright.cluster.port import TRAINING_JOBS
+from trainwright.controller.operator import Operator
+
+
+def registry_for(operator: Operator) -> kopf.OperatorRegistry:
+    """A registry whose handlers feed this operator."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.startup(registry=registry)
+    def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+        settings.scanning.disabled = True
+        settings.posting.enabled = False
+        settings.networking.request_timeout = 30
+        settings.networking.connect_timeout = 10
+        settings.watching.server_timeout = 240
+        settings.watching.client_timeout = 255
+        settings.watching.connect_timeout = 10
+        settings.persistence.finalizer = "trainwright.dev/kopf"
+
+    @kopf.on.event(TRAINING_JOBS.group, TRAINING_JOBS.version, TRAINING_JOBS.plural, registry=registry)
+    def changed(event: kopf.RawEvent, body: kopf.Body, **_: Any) -> None:
+        raw = _plain(body)
+        if event["type"] == "DELETED":
+            operator.job_deleted(raw)
+        else:
+            operator.job_changed(raw)
+
+    return registry
+
+
+def _plain(body: Any) -> dict[str, Any]:
+    """Kopf hands out views; the stores keep plain dictionaries."""
+    raw: dict[str, Any] = {key: body[key] for key in body}
+    return raw

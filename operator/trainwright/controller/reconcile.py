@@ -1,0 +1,249 @@
+"""One pass over one job: observe, plan, carry out, write status once, tell. Nothing is kept that can't be seen again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from trainwright.api.job import InvalidJob, TrainingJob, parse, read_status
+from trainwright.api.names import JOB_LABEL
+from trainwright.api.spec import FrameworkName, TrainingJobSpec
+from trainwright.api.status import ConditionType, Phase, TrainingJobStatus
+from trainwright.cluster.port import EVENTS, PODS, TRAINING_JOBS, AlreadyExists, Cluster, ClusterError, Conflict, NotFound, Object
+from trainwright.controller.execute import Executor
+from trainwright.controller.metrics import Metrics
+from trainwright.controller.store import Store
+from trainwright.controller.telemetry import Telemetry
+from trainwright.observe.observed import Observed, observe
+from trainwright.observe.times import rfc3339, seconds
+from trainwright.observe.workers import WorkerState
+from trainwright.plan.plan import plan
+from trainwright.plan.reasons import Reason
+from trainwright.plan.status import with_conditions
+from trainwright.plan.types import Event, Plan, Settings
+
+log = logging.getLogger(__name__)
+
+# Counts of workers and progress are written at most this often; a change of phase at once.
+STATUS_INTERVAL_SECONDS = 1.0
+# Something was refused that nothing will announce as mended: a quota, a name that is taken.
+REFUSED_RETRY_SECONDS = 5.0
+
+
+class Reconciler:
+    """`stores` holds one copy for each kind of child; `clock` gives seconds since the epoch."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        jobs: Store,
+        pods: Store,
+        children: list[Store],
+        telemetry: Telemetry,
+        metrics: Metrics,
+        settings: Settings,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._cluster = cluster
+        self._jobs = jobs
+        self._pods = pods
+        self._children = children
+        self._telemetry = telemetry
+        self._metrics = metrics
+        self._settings = settings
+        self._clock = clock
+        self._written: dict[str, float] = {}
+        stores = {store.resource.kind: store for store in (pods, *children)}
+        self._executor = Executor(cluster, lambda made: stores[made["kind"]].put(made))
+
+    async def reconcile(self, key: str) -> float | None:
+        """One pass; returns in how many seconds another is wanted. Raises what the API raised, after logging it."""
+        started = time.monotonic()
+        result = "error"
+        try:
+            later = await self._pass(key)
+            result = "ok"
+        except Conflict:
+            # Somebody else changed the job while we decided; look again at what it is now.
+            result = "conflict"
+            later = await self._refresh(key)
+        except ClusterError as error:
+            log.warning("%s: %s", key, error)
+            raise
+        except Exception:
+            log.exception("%s: the pass failed", key)
+            raise
+        finally:
+            self._metrics.reconciles.labels(result).inc()
+            self._metrics.reconcile_seconds.observe(time.monotonic() - started)
+        return later
+
+    async def _pass(self, key: str) -> float | None:
+        namespace, name = key.split("/", 1)
+        raw = self._jobs.get(namespace, name)
+        if raw is None:
+            self._forget(key)
+            return None
+        try:
+            job = parse(raw)
+        except InvalidJob as error:
+            await self._refuse(raw, error)
+            return None
+        decided = self._decide(job, self._pods.labelled(namespace, name))
+        if decided.delete or decided.status.attempt != (job.status.attempt or 1):
+            # Our copy may lag behind; nothing is destroyed, and no attempt given up, on hearsay.
+            listed = await self._cluster.list(PODS, namespace, labels={JOB_LABEL: name})
+            decided = self._decide(job, listed.items)
+        refused = await self._executor.carry_out(job, decided) if not decided.empty else None
+        status = decided.status if refused is None else _refused(job, decided.status, refused, self._clock())
+        later = decided.requeue_after if refused is None else REFUSED_RETRY_SECONDS
+        wait = await self._write(key, raw, job, status)
+        if wait is None:
+            for event in decided.events if refused is None else ():
+                await self._tell(job, event)
+        wishes = [wish for wish in (later, wait) if wish is not None]
+        return min(wishes) if wishes else None
+
+    def _decide(self, job: TrainingJob, pods: list[Object]) -> Plan:
+        key = f"{job.namespace}/{job.name}"
+        children = [child for store in self._children for child in store.labelled(job.namespace, job.name)]
+        observed = observe(uid=job.uid, pods=pods, children=children, progress=self._telemetry.latest(key))
+        self._follow(key, job, observed)
+        return plan(job, observed, self._clock(), self._settings)
+
+    def _follow(self, key: str, job: TrainingJob, observed: Observed) -> None:
+        """Ask worker 0 of the current attempt for progress as long as it runs."""
+        leader = next((one for one in observed.of(job.attempt) if one.index == 0 and one.state is WorkerState.RUNNING), None)
+        finished = job.status.phase is not None and job.status.phase.finished
+        if leader is not None and leader.address and not finished:
+            self._telemetry.watch(key, leader.address)
+        else:
+            self._telemetry.unwatch(key)
+
+    async def _write(self, key: str, raw: Object, job: TrainingJob, status: TrainingJobStatus) -> float | None:
+        """Write status if it differs; or say in how many seconds it may be written."""
+        patch = difference(raw.get("status") or {}, status.wire())
+        self._metrics.saw_job(job)
+        if not patch:
+            return None
+        now = self._clock()
+        minor = (
+            status.phase is job.status.phase
+            and status.attempt == job.status.attempt
+            and status.conditions == job.status.conditions
+        )
+        due = self._written.get(key, 0.0) + STATUS_INTERVAL_SECONDS
+        if minor and 0 < due - now <= STATUS_INTERVAL_SECONDS:
+            return due - now
+        body = {"metadata": {"resourceVersion": job.resource_version}, "status": patch}
+        stored = await self._patch(job, body)
+        self._written[key] = now
+        self._count(job, status)
+        if stored is not None:
+            self._jobs.put(stored)
+            self._metrics.saw_job(parse(stored))
+        return None
+
+    async def _patch(self, job: TrainingJob, body: Object) -> Object | None:
+        try:
+            return await self._cluster.patch(TRAINING_JOBS, job.name, job.namespace, body, subresource="status")
+        except NotFound:
+            self._forget(f"{job.namespace}/{job.name}")
+            gone = self._jobs.get(job.namespace, job.name)
+            if gone is not None:
+                self._jobs.remove(gone)
+            return None
+
+    def _count(self, job: TrainingJob, status: TrainingJobStatus) -> None:
+        if status.restarts.total > job.status.restarts.total and status.restarts.last:
+            self._metrics.saw_restart(job, status.restarts.last.cause)
+        if status.start_time and not job.status.start_time:
+            created, started = seconds(job.created), seconds(status.start_time)
+            if created is not None and started is not None:
+                self._metrics.start_seconds.observe(max(0.0, started - created))
+
+    async def _refresh(self, key: str) -> float | None:
+        namespace, name = key.split("/", 1)
+        try:
+            self._jobs.put(await self._cluster.get(TRAINING_JOBS, name, namespace))
+        except NotFound:
+            gone = self._jobs.get(namespace, name)
+            if gone is not None:
+                self._jobs.remove(gone)
+        return 0.0
+
+    async def _refuse(self, raw: Object, error: InvalidJob) -> None:
+        """A job that got past the schema and still can't be: say what is wrong, once."""
+        metadata = raw["metadata"]
+        status = read_status(raw)
+        if status.phase is Phase.FAILED:
+            return
+        job = TrainingJob.of(raw, TrainingJobSpec(framework=FrameworkName.NONE))
+        failed = status.model_copy(
+            update={"phase": Phase.FAILED, "reason": str(error), "completion_time": rfc3339(self._clock())}
+        )
+        failed = with_conditions(failed, job, self._clock(), (ConditionType.FAILED, True, Reason.INVALID_SPEC, str(error)))
+        patch = difference(raw.get("status") or {}, failed.wire())
+        stored = await self._patch(job, {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": patch})
+        if stored is not None:
+            self._jobs.put(stored)
+            await self._tell(job, Event(reason=Reason.INVALID_SPEC, message=str(error), key="invalid"))
+
+    async def _tell(self, job: TrainingJob, event: Event) -> None:
+        """Best effort: a job does not suffer when an event can't be sent."""
+        now = rfc3339(self._clock())
+        body = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{job.name}.{job.uid[:8]}.{event.key}", "namespace": job.namespace},
+            "involvedObject": {
+                "apiVersion": TRAINING_JOBS.api_version,
+                "kind": TRAINING_JOBS.kind,
+                "name": job.name,
+                "namespace": job.namespace,
+                "uid": job.uid,
+            },
+            "type": "Warning" if event.reason.warning else "Normal",
+            "reason": event.reason.value,
+            "message": event.message[:1024],
+            "source": {"component": "trainwright"},
+            "reportingComponent": "trainwright.dev/operator",
+            "reportingInstance": "trainwright",
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        try:
+            await self._cluster.create(EVENTS, body)
+        except AlreadyExists:
+            log.debug("event %s was sent before", event.key)
+        except ClusterError as error:
+            log.warning("%s/%s: event %s not sent: %s", job.namespace, job.name, event.reason, error)
+
+    def _forget(self, key: str) -> None:
+        namespace, name = key.split("/", 1)
+        self._telemetry.unwatch(key)
+        self._metrics.forget(namespace, name)
+        self._written.pop(key, None)
+
+
+def difference(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The merge patch that makes `old` into `new`; empty when they are alike."""
+    patch: dict[str, Any] = {key: None for key in old if key not in new}
+    for key, value in new.items():
+        before = old.get(key)
+        if isinstance(value, dict) and isinstance(before, dict):
+            if below := difference(before, value):
+                patch[key] = below
+        elif before != value:
+            patch[key] = value
+    return patch
+
+
+def _refused(job: TrainingJob, status: TrainingJobStatus, why: str, now: float) -> TrainingJobStatus:
+    """The status of a pass that could not create all it wanted."""
+    waiting = status.model_copy(update={"phase": Phase.QUEUED, "reason": why})
+    return with_conditions(waiting, job, now, (ConditionType.CREATED, False, Reason.GANG_INCOMPLETE, why))

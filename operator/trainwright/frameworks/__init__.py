@@ -1,0 +1,17 @@
+"""What each framework needs to be told, behind one small protocol."""
+
+from __future__ import annotations
+
+from trainwright.api.spec import FrameworkName
+from trainwright.frameworks.base import Framework, Identity
+from trainwright.frameworks.none import NoFramework
+from trainwright.frameworks.torch import Torch
+
+__all__ = ["Framework", "Identity", "framework"]
+
+_FRAMEWORKS: dict[FrameworkName, Framework] = {FrameworkName.TORCH: Torch(), FrameworkName.NONE: NoFramework()}
+
+
+def framework(name: FrameworkName) -> Framework:
+    """The framework of that name; every name of the API has one."""
+    return _FRAMEWORKS[name]

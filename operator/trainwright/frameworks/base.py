@@ -1,0 +1,53 @@
+"""The seam between the planner and a framework: who a worker is goes in, environment and command come out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from trainwright.api.names import worker_address
+from trainwright.api.spec import TrainingJobSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """One worker of one attempt. `nproc`: ranks in its pod."""
+
+    job: str
+    namespace: str
+    uid: str
+    attempt: int
+    workers: int
+    index: int
+    nproc: int
+
+    @property
+    def master(self) -> str:
+        """Worker 0's name, the same in every attempt."""
+        return worker_address(self.job, self.namespace, 0)
+
+
+class Framework(Protocol):
+    """`image` is the name of its trainer image in the catalogue."""
+
+    image: str
+
+    def environment(self, who: Identity) -> dict[str, str]:
+        """The framework's own variables for one worker (docs/contract.md)."""
+        ...
+
+    def command(self, spec: TrainingJobSpec) -> list[str]:
+        """What the worker's container runs."""
+        ...
+
+
+def launcher_command(spec: TrainingJobSpec) -> list[str]:
+    """The call of `trainwright-launch` that starts what the spec names."""
+    if spec.recipe:
+        return ["trainwright-launch", "recipe", spec.recipe.name]
+    if spec.entrypoint:
+        entry = spec.entrypoint
+        function = ["--function", entry.function] if entry.function else []
+        arguments = ["--", *entry.args] if entry.args else []
+        return ["trainwright-launch", "module", entry.module, *function, *arguments]
+    return ["trainwright-launch", "command", "--", *(spec.command or [])]

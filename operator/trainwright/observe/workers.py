@@ -1,0 +1,115 @@
+"""One worker's pod as the planner sees it: who, which attempt, what state, why it waits, how it failed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from trainwright.api.names import ATTEMPT_LABEL, CONTAINER, INDEX_LABEL
+from trainwright.observe.failure import Failure, container_failure, pod_failure
+from trainwright.observe.times import seconds
+
+# Words of a container that has not started for a harmless reason: it is just being made.
+_HARMLESS = ("ContainerCreating", "PodInitializing")
+
+
+class WorkerState(StrEnum):
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """`scheduled`: a node has been chosen. `waiting`: one line why the pod does not run, empty when there is nothing to say.
+
+    `delete_by`: when the grace of a pod that is being deleted ends, in seconds since the epoch.
+    """
+
+    name: str
+    uid: str
+    index: int
+    attempt: int
+    state: WorkerState
+    scheduled: bool
+    deleting: bool
+    delete_by: float | None = None
+    node: str = ""
+    address: str = ""
+    waiting: str = ""
+    failure: Failure | None = None
+    final_words: str = ""
+
+    @property
+    def ended(self) -> bool:
+        return self.state in (WorkerState.SUCCEEDED, WorkerState.FAILED)
+
+
+def observe_worker(pod: dict[str, Any]) -> Worker | None:
+    """The worker behind a pod; None when the pod carries no usable labels of ours."""
+    metadata, status = pod["metadata"], pod.get("status", {})
+    labels = metadata.get("labels", {})
+    try:
+        index, attempt = int(labels[INDEX_LABEL]), int(labels[ATTEMPT_LABEL])
+    except (KeyError, ValueError):
+        return None
+    container: dict[str, Any] = next((one for one in status.get("containerStatuses", []) if one.get("name") == CONTAINER), {})
+    terminated = container.get("state", {}).get("terminated")
+    state = _state(status, container)
+    failure = None
+    if state is WorkerState.FAILED:
+        finished = seconds((terminated or {}).get("finishedAt")) or seconds(metadata.get("deletionTimestamp")) or 0.0
+        failure = (
+            container_failure(pod=pod, index=index, terminated=terminated, finished_at=finished)
+            if terminated
+            else pod_failure(pod=pod, index=index, time=finished)
+        )
+    return Worker(
+        name=metadata["name"],
+        uid=metadata.get("uid", ""),
+        index=index,
+        attempt=attempt,
+        state=state,
+        scheduled=bool(pod.get("spec", {}).get("nodeName")),
+        deleting="deletionTimestamp" in metadata,
+        delete_by=seconds(metadata.get("deletionTimestamp")),
+        node=pod.get("spec", {}).get("nodeName", ""),
+        address=status.get("podIP", ""),
+        waiting=_waiting(status, container) if state is WorkerState.PENDING else "",
+        failure=failure,
+        final_words=str((terminated or {}).get("message") or "") if state is WorkerState.SUCCEEDED else "",
+    )
+
+
+def _state(status: dict[str, Any], container: dict[str, Any]) -> WorkerState:
+    """The container speaks before the pod does: its end is known before the pod's phase follows."""
+    state = container.get("state", {})
+    if "terminated" in state:
+        return WorkerState.SUCCEEDED if state["terminated"].get("exitCode") == 0 else WorkerState.FAILED
+    match status.get("phase"):
+        case "Succeeded":
+            return WorkerState.SUCCEEDED
+        case "Failed":
+            return WorkerState.FAILED
+        case _:
+            return WorkerState.RUNNING if "running" in state else WorkerState.PENDING
+
+
+def _waiting(status: dict[str, Any], container: dict[str, Any]) -> str:
+    waiting = container.get("state", {}).get("waiting") or {}
+    if waiting.get("message"):
+        return one_line(f"{waiting.get('reason', 'Waiting')}: {waiting['message']}")
+    for condition in status.get("conditions", []):
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return one_line(condition.get("message") or condition.get("reason") or "")
+    reason = waiting.get("reason", "")
+    return "" if reason in _HARMLESS else reason
+
+
+def one_line(text: str, limit: int = 400) -> str:
+    """White space folded, at most `limit` characters."""
+    folded = re.sub(r"\s+", " ", text).strip()
+    return folded if len(folded) <= limit else f"{folded[: limit - 1]}…"

@@ -1,0 +1,77 @@
+"""Children of a job other than its pods: the headless Service, the recipe's configuration, the workspace's claim."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from trainwright.api.job import TrainingJob
+from trainwright.api.names import CONFIG_FILE, JOB_LABEL, claim_name, config_name, service_name
+from trainwright.observe.observed import Observed
+from trainwright.plan.metadata import labels, owner, with_hash
+
+_IMMUTABLE = ("PersistentVolumeClaim",)
+
+
+def wanted(job: TrainingJob) -> list[dict[str, Any]]:
+    """The children a job should have."""
+    children = [_service(job)]
+    if job.spec.recipe:
+        children.append(_config(job))
+    if job.spec.workspace.size:
+        children.append(_claim(job))
+    return [with_hash(child) for child in children]
+
+
+def difference(job: TrainingJob, observed: Observed) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Children to make, and children to change. A claim that is there is taken as it is."""
+    missing, different = [], []
+    for child in wanted(job):
+        metadata = child["metadata"]
+        there = observed.children.get((child["kind"], metadata["name"]))
+        if there is None:
+            missing.append(child)
+        elif there.hash not in metadata["annotations"].values() and child["kind"] not in _IMMUTABLE:
+            different.append(child)
+    return missing, different
+
+
+def _metadata(job: TrainingJob, name: str) -> dict[str, Any]:
+    return {"name": name, "namespace": job.namespace, "labels": labels(job), "ownerReferences": [owner(job)]}
+
+
+def _service(job: TrainingJob) -> dict[str, Any]:
+    """Gives every worker a name. Workers find each other before they are ready, hence publishNotReadyAddresses."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _metadata(job, service_name(job.name)),
+        "spec": {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": {JOB_LABEL: job.name}},
+    }
+
+
+def _config(job: TrainingJob) -> dict[str, Any]:
+    assert job.spec.recipe is not None  # noqa: S101 - the caller asked first
+    text = yaml.safe_dump(job.spec.recipe.config, sort_keys=True, allow_unicode=True)
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": _metadata(job, config_name(job.name)),
+        "data": {CONFIG_FILE: text},
+    }
+
+
+def _claim(job: TrainingJob) -> dict[str, Any]:
+    """Owned by nobody: deleting the job must not delete its model. Several workers may be on several nodes."""
+    metadata = _metadata(job, claim_name(job.name))
+    del metadata["ownerReferences"]
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": metadata,
+        "spec": {
+            "accessModes": ["ReadWriteMany" if job.spec.workers > 1 else "ReadWriteOnce"],
+            "resources": {"requests": {"storage": job.spec.workspace.size}},
+        },
+    }

@@ -1,0 +1,137 @@
+"""The whole decision for one job, read from top to bottom: ended? failed? done? otherwise bring the gang up.
+
+`plan(job, observed, now)` is pure. Doing what it says and planning again gives an empty plan.
+"""
+
+from __future__ import annotations
+
+from trainwright.api.job import TrainingJob
+from trainwright.api.status import ConditionType, Phase, TrainingJobStatus
+from trainwright.observe.observed import Observed
+from trainwright.observe.times import rfc3339
+from trainwright.observe.workers import Worker, WorkerState
+from trainwright.plan.children import difference
+from trainwright.plan.cleanup import finished_pods, in_the_way, stale_pods
+from trainwright.plan.pods import worker_pod
+from trainwright.plan.reasons import Reason
+from trainwright.plan.restart import after_failure, failures, undecided
+from trainwright.plan.status import counts, is_true, with_conditions, with_progress
+from trainwright.plan.types import Event, Plan, Settings
+
+
+def plan(job: TrainingJob, observed: Observed, now: float, settings: Settings) -> Plan:
+    """What to do for a job, given what is seen of it at `now` (seconds since the epoch)."""
+    if job.deleting:
+        return Plan(status=job.status)
+    if job.status.phase is not None and job.status.phase.finished:
+        return Plan(status=job.status, delete=finished_pods(job, observed))
+
+    workers = observed.of(job.attempt)
+    status = with_progress(job.status, observed, workers) if workers else job.status
+    status = status.model_copy(update={"attempt": job.attempt, "workers": counts(job, workers)})
+
+    if found := failures(job, workers, now):
+        if wait := undecided(found, workers, now, settings):
+            return Plan(status=status, requeue_after=wait)
+        status, event = after_failure(job, status, found, now)
+        return Plan(status=status, events=(event,))
+
+    if len(workers) == job.spec.workers and all(worker.state is WorkerState.SUCCEEDED for worker in workers):
+        return _succeeded(job, status, now)
+
+    stale = stale_pods(job, observed, settings)
+    if blockers := in_the_way(job, observed, now, settings):
+        reason = f"attempt {job.attempt} starts when {', '.join(worker.name for worker in blockers[:3])} has ended"
+        return Plan(
+            status=status.model_copy(update={"phase": Phase.RESTARTING, "reason": reason}), delete=stale, requeue_after=1.0
+        )
+
+    make, apply = difference(job, observed)
+    present = {worker.index for worker in workers}
+    missing = [index for index in range(job.spec.workers) if index not in present]
+    status, events = _alive(job, status, workers, now)
+    return Plan(
+        status=status,
+        make=tuple(make),
+        apply=tuple(apply),
+        create=tuple(worker_pod(job, index, settings) for index in missing),
+        delete=stale,
+        events=events,
+    )
+
+
+def _succeeded(job: TrainingJob, status: TrainingJobStatus, now: float) -> Plan:
+    workers = "the worker" if job.spec.workers == 1 else f"all {job.spec.workers} workers"
+    message = f"{workers} finished" + (f"; {status.main_metric}" if status.main_metric else "")
+    status = status.model_copy(update={"phase": Phase.SUCCEEDED, "reason": message, "completion_time": rfc3339(now)})
+    status = with_conditions(
+        status,
+        job,
+        now,
+        (ConditionType.RUNNING, False, Reason.WORKERS_SUCCEEDED, message),
+        (ConditionType.RESTARTING, False, Reason.WORKERS_SUCCEEDED, message),
+        (ConditionType.SUCCEEDED, True, Reason.WORKERS_SUCCEEDED, message),
+    )
+    return Plan(status=status, events=(Event(reason=Reason.WORKERS_SUCCEEDED, message=message, key="succeeded"),))
+
+
+def _alive(
+    job: TrainingJob, status: TrainingJobStatus, workers: list[Worker], now: float
+) -> tuple[TrainingJobStatus, tuple[Event, ...]]:
+    """Queued, starting or running, from how far the slowest worker is.
+
+    The pods that are missing are created in this very pass, so the gang is then created whole; a pass that can't
+    do so says why instead (`trainwright.controller.reconcile`).
+    """
+    desired = job.spec.workers
+    up = [worker for worker in workers if worker.state in (WorkerState.RUNNING, WorkerState.SUCCEEDED)]
+    status = with_conditions(
+        status,
+        job,
+        now,
+        (ConditionType.CREATED, True, Reason.GANG_CREATED, f"attempt {job.attempt}: {_pods(desired)} created"),
+    )
+    if len(up) == desired:
+        events = []
+        if not is_true(job.status, ConditionType.RUNNING):
+            resumed = status.progress.resumed_from if status.progress else None
+            message = f"attempt {job.attempt}: {_runs(desired)}" + (f", resumed from step {resumed}" if resumed else "")
+            status = with_conditions(
+                status,
+                job,
+                now,
+                (ConditionType.RUNNING, True, Reason.WORKERS_RUNNING, message),
+                (ConditionType.RESTARTING, False, Reason.RESTARTED, message),
+            )
+            events = [Event(reason=Reason.WORKERS_RUNNING, message=message, key=f"running-{job.attempt}")]
+        update = {"phase": Phase.RUNNING, "reason": None, "start_time": status.start_time or rfc3339(now)}
+        return status.model_copy(update=update), tuple(events)
+    scheduled = all(worker.scheduled for worker in workers) and len(workers) == desired
+    phase = Phase.STARTING if scheduled else Phase.QUEUED
+    return status.model_copy(update={"phase": phase, "reason": _waiting(job, workers, scheduled=scheduled)}), ()
+
+
+def _waiting(job: TrainingJob, workers: list[Worker], *, scheduled: bool) -> str:
+    """One line why the gang does not run yet; what a worker itself says of it comes first."""
+    desired = job.spec.workers
+    pending = [worker for worker in workers if worker.state is WorkerState.PENDING]
+    prefix = f"attempt {job.attempt}: " if job.attempt > 1 else ""
+    telling = next((worker for worker in pending if worker.waiting and not worker.scheduled), None) or next(
+        (worker for worker in pending if worker.waiting), None
+    )
+    if telling:
+        return (
+            f"{prefix}{len(pending)} of {_pods(desired)} wait: {telling.waiting}" if desired > 1 else f"{prefix}{telling.waiting}"
+        )
+    if scheduled:
+        return f"{prefix}{len(pending)} of {_pods(desired)} starting"
+    unscheduled = desired - sum(worker.scheduled for worker in workers)
+    return f"{prefix}{unscheduled} of {_pods(desired)} not scheduled yet"
+
+
+def _pods(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"
+
+
+def _runs(count: int) -> str:
+    return "the worker runs" if count == 1 else f"all {count} workers run"

@@ -1,0 +1,178 @@
+"""A worker's pod. It satisfies the restricted Pod Security Standard and takes nothing verbatim from the user but words."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from trainwright.api.job import TrainingJob
+from trainwright.api.model import whole_cores
+from trainwright.api.names import (
+    ATTEMPT_LABEL,
+    CODE_DIR,
+    CONFIG_DIR,
+    CONFIG_FILE,
+    CONTAINER,
+    DATA_DIR,
+    INDEX_LABEL,
+    METRICS_PORT,
+    TERMINATION_LOG,
+    WORKSPACE_DIR,
+    claim_name,
+    config_name,
+    hostname,
+    pod_name,
+    service_name,
+)
+from trainwright.frameworks import Identity, framework
+from trainwright.plan.metadata import labels, owner
+from trainwright.plan.types import Settings
+
+NON_ROOT = 65532
+GPU = "nvidia.com/gpu"
+GRACE_SECONDS = 30
+DEFAULT_CHECKPOINT_SECONDS = 300
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def worker_pod(job: TrainingJob, index: int, settings: Settings) -> dict[str, Any]:
+    """The pod of one worker of the job's current attempt."""
+    spec = job.spec
+    chosen = framework(spec.framework)
+    who = Identity(
+        job=job.name,
+        namespace=job.namespace,
+        uid=job.uid,
+        attempt=job.attempt,
+        workers=spec.workers,
+        index=index,
+        nproc=max(1, spec.resources.gpus),
+    )
+    volumes, mounts = _volumes(job)
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": pod_name(job.name, job.attempt, index),
+            "namespace": job.namespace,
+            "labels": {**labels(job), ATTEMPT_LABEL: str(job.attempt), INDEX_LABEL: str(index)},
+            "ownerReferences": [owner(job)],
+        },
+        "spec": {
+            "hostname": hostname(job.name, index),
+            "subdomain": service_name(job.name),
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": GRACE_SECONDS,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": NON_ROOT,
+                "runAsGroup": NON_ROOT,
+                "fsGroup": NON_ROOT,
+                "fsGroupChangePolicy": "OnRootMismatch",
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": CONTAINER,
+                    "image": settings.image(chosen.image),
+                    "command": chosen.command(spec),
+                    "workingDir": CODE_DIR if spec.code and not spec.recipe else WORKSPACE_DIR,
+                    "env": _environment(job, who),
+                    "ports": [{"name": "metrics", "containerPort": METRICS_PORT}],
+                    "resources": _resources(job),
+                    "volumeMounts": mounts,
+                    "terminationMessagePath": TERMINATION_LOG,
+                    "terminationMessagePolicy": "FallbackToLogsOnError",
+                    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                }
+            ],
+            "volumes": volumes,
+        },
+    }
+
+
+def _environment(job: TrainingJob, who: Identity) -> list[dict[str, Any]]:
+    spec = job.spec
+    checkpoint = spec.checkpoint
+    values = {
+        "TRAINWRIGHT_JOB": who.job,
+        "TRAINWRIGHT_NAMESPACE": who.namespace,
+        "TRAINWRIGHT_UID": who.uid,
+        "TRAINWRIGHT_ATTEMPT": str(who.attempt),
+        "TRAINWRIGHT_WORKERS": str(who.workers),
+        "TRAINWRIGHT_WORKER_INDEX": str(who.index),
+        "TRAINWRIGHT_NPROC": str(who.nproc),
+        "TRAINWRIGHT_WORKSPACE": WORKSPACE_DIR,
+        "TRAINWRIGHT_CHECKPOINT_DIR": f"{WORKSPACE_DIR}/checkpoints",
+        "TRAINWRIGHT_ARTIFACT_DIR": f"{WORKSPACE_DIR}/artifacts",
+        "TRAINWRIGHT_CHECKPOINT_KEEP": str(checkpoint.keep),
+        "TRAINWRIGHT_RESUME": checkpoint.resume.value,
+        "TRAINWRIGHT_METRICS_PORT": str(METRICS_PORT),
+        "TRAINWRIGHT_DATA": json.dumps(_data(job), sort_keys=True),
+        "TRAINWRIGHT_TERMINATION_LOG": TERMINATION_LOG,
+    }
+    if checkpoint.every_steps is not None:
+        values["TRAINWRIGHT_CHECKPOINT_EVERY_STEPS"] = str(checkpoint.every_steps)
+    else:
+        values["TRAINWRIGHT_CHECKPOINT_EVERY_SECONDS"] = str(checkpoint.every_seconds or DEFAULT_CHECKPOINT_SECONDS)
+    if spec.recipe:
+        values["TRAINWRIGHT_CONFIG"] = f"{CONFIG_DIR}/{CONFIG_FILE}"
+    if spec.resources.cpu:
+        values |= dict.fromkeys(_THREADS, str(max(1, whole_cores(spec.resources.cpu) // who.nproc)))
+    if spec.code:
+        values["PYTHONPATH"] = CODE_DIR
+    values |= framework(spec.framework).environment(who)
+    address = {"name": "TRAINWRIGHT_POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+    # The user's own come first where both may be set (thread counts, PYTHONPATH), so ours are left out then.
+    own = [variable.wire() for variable in spec.env]
+    named = {variable.name for variable in spec.env}
+    return [address, *({"name": name, "value": value} for name, value in values.items() if name not in named), *own]
+
+
+def _data(job: TrainingJob) -> dict[str, dict[str, str]]:
+    return {
+        entry.name: {"builtin": entry.builtin.value} if entry.builtin else {"path": f"{DATA_DIR}/{entry.name}"}
+        for entry in job.spec.data
+    }
+
+
+def _resources(job: TrainingJob) -> dict[str, Any]:
+    asked = job.spec.resources
+    amounts: dict[str, str] = {}
+    if asked.cpu:
+        amounts["cpu"] = asked.cpu
+    if asked.memory:
+        amounts["memory"] = asked.memory
+    if asked.gpus:
+        amounts[GPU] = str(asked.gpus)
+    return {"requests": amounts, "limits": amounts} if amounts else {}
+
+
+def _volumes(job: TrainingJob) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Volumes of the pod and mounts of its container. A claim of the user's may serve many jobs, each in a folder of its own."""
+    spec = job.spec
+    own_claim = spec.workspace.claim is None
+    workspace = {"claimName": spec.workspace.claim or claim_name(job.name)}
+    volumes: list[dict[str, Any]] = [{"name": "workspace", "persistentVolumeClaim": workspace}]
+    mounts: list[dict[str, Any]] = [
+        {"name": "workspace", "mountPath": WORKSPACE_DIR} | ({} if own_claim else {"subPath": job.name})
+    ]
+    if spec.recipe:
+        volumes.append({"name": "config", "configMap": {"name": config_name(job.name)}})
+        mounts.append({"name": "config", "mountPath": CONFIG_DIR, "readOnly": True})
+    if spec.code:
+        volumes.append({"name": "code", "configMap": {"name": spec.code.config_map}})
+        mounts.append({"name": "code", "mountPath": CODE_DIR, "readOnly": True})
+    for entry in spec.data:
+        if entry.claim:
+            volumes.append(
+                {"name": f"data-{entry.name}"[:63], "persistentVolumeClaim": {"claimName": entry.claim, "readOnly": True}}
+            )
+            mounts.append({"name": f"data-{entry.name}"[:63], "mountPath": f"{DATA_DIR}/{entry.name}", "readOnly": True})
+    if spec.resources.shared_memory:
+        size = spec.resources.shared_memory
+        volumes.append({"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": size}})
+        mounts.append({"name": "shared-memory", "mountPath": "/dev/shm"})  # noqa: S108 - the kernel's name for it
+    return volumes, mounts

@@ -1,0 +1,122 @@
+"""What happens after a failure: another attempt of the whole gang, or the end of the job.
+
+The decision is written to status before anything is deleted: the attempt counter and the evidence outlive an operator
+that dies right after. Pods of the old attempt go in the next pass, because they no longer belong to the current one.
+"""
+
+from __future__ import annotations
+
+from trainwright.api.job import TrainingJob
+from trainwright.api.names import pod_name
+from trainwright.api.status import ConditionType, LastRestart, Phase, TrainingJobStatus
+from trainwright.observe.failure import Cause, Failure, first_failure
+from trainwright.observe.times import rfc3339
+from trainwright.observe.workers import Worker
+from trainwright.plan.reasons import Reason
+from trainwright.plan.status import is_true, with_conditions
+from trainwright.plan.types import Event, Settings
+
+
+def failures(job: TrainingJob, workers: list[Worker], now: float) -> list[Failure]:
+    """All failures of the current attempt. Once the gang was created whole, a pod that is missing has been deleted."""
+    found = [worker.failure for worker in workers if worker.failure is not None]
+    if is_true(job.status, ConditionType.CREATED):
+        present = {worker.index for worker in workers}
+        found += [
+            Failure(pod=pod_name(job.name, job.attempt, index), index=index, cause=Cause.DELETED, time=now)
+            for index in range(job.spec.workers)
+            if index not in present
+        ]
+    return found
+
+
+def undecided(found: list[Failure], workers: list[Worker], now: float, settings: Settings) -> float | None:
+    """Seconds to wait for a better answer: so far there are only consequences, and the cause may still be reported."""
+    first = first_failure(found)
+    if first.cause not in (Cause.PEER_LOST, Cause.TERMINATED) or all(worker.ended for worker in workers):
+        return None
+    left = min(first.time + settings.settle - now, settings.settle)
+    return left if left > 0 else None
+
+
+def after_failure(
+    job: TrainingJob, status: TrainingJobStatus, found: list[Failure], now: float
+) -> tuple[TrainingJobStatus, Event]:
+    """The status that the failure leads to, and the event that tells of it."""
+    first = first_failure(found)
+    restarts = status.restarts
+    last = LastRestart(
+        time=rfc3339(now),
+        attempt=job.attempt,
+        cause=first.cause.value,
+        pod=first.pod,
+        rank=first.rank,
+        exit_code=first.exit_code,
+        signal=first.signal,
+        evidence=first.evidence or first.message or None,
+    )
+    limit = job.spec.run_policy.backoff_limit
+    if first.cause.permanent:
+        return _failed(job, status, last, now, Reason.NOT_RETRYABLE, str(first))
+    if not first.cause.infrastructure and restarts.failure >= limit:
+        message = f"{first}; backoffLimit {limit} is used up" if limit else str(first)
+        return _failed(job, status, last, now, Reason.BACKOFF_LIMIT_EXCEEDED, message)
+    counted = 0 if first.cause.infrastructure else 1
+    reason = Reason.INFRASTRUCTURE if first.cause.infrastructure else Reason.WORKER_FAILED
+    used = f" (failure {restarts.failure + 1} of at most {limit})" if counted else ""
+    message = f"attempt {job.attempt}: {first}; restarting as attempt {job.attempt + 1}{used}"
+    restarted = status.model_copy(
+        update={
+            "phase": Phase.RESTARTING,
+            "reason": message,
+            "attempt": job.attempt + 1,
+            "restarts": restarts.model_copy(
+                update={
+                    "failure": restarts.failure + counted,
+                    "infrastructure": restarts.infrastructure + 1 - counted,
+                    "total": restarts.total + 1,
+                    "last": last,
+                }
+            ),
+        }
+    )
+    restarted = with_conditions(
+        restarted,
+        job,
+        now,
+        (ConditionType.CREATED, False, Reason.GANG_INCOMPLETE, f"attempt {job.attempt + 1} is still to be created"),
+        (ConditionType.RUNNING, False, Reason.WORKERS_NOT_RUNNING, message),
+        (ConditionType.RESTARTING, True, reason, message),
+    )
+    return restarted, Event(reason=reason, message=_with_evidence(message, last), key=f"attempt-{job.attempt}")
+
+
+def _failed(
+    job: TrainingJob, status: TrainingJobStatus, last: LastRestart, now: float, reason: Reason, message: str
+) -> tuple[TrainingJobStatus, Event]:
+    failed = status.model_copy(
+        update={
+            "phase": Phase.FAILED,
+            "reason": message,
+            "completion_time": rfc3339(now),
+            "restarts": status.restarts.model_copy(update={"last": last}),
+        }
+    )
+    failed = with_conditions(
+        failed,
+        job,
+        now,
+        (ConditionType.RUNNING, False, reason, message),
+        (ConditionType.RESTARTING, False, reason, message),
+        (ConditionType.FAILED, True, reason, message),
+    )
+    return failed, Event(reason=reason, message=_with_evidence(message, last), key="failed")
+
+
+def _with_evidence(message: str, last: LastRestart) -> str:
+    """An event's message has room for 1,024 bytes."""
+    if not last.evidence:
+        return message
+    room = 1000 - len(message.encode())
+    tail = last.evidence.encode()[-max(0, room) :].decode(errors="ignore")
+    return f"{message}\n{tail}" if room > 80 else message

@@ -1,0 +1,71 @@
+"""What a decision is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainwright import __version__
+from trainwright.api.status import TrainingJobStatus
+from trainwright.plan.reasons import Reason
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How this operator was set up. `images` overrides single entries of the catalogue; times are in seconds."""
+
+    registry: str = "ghcr.io/trainwright"
+    tag: str = __version__
+    images: Mapping[str, str] = field(default_factory=dict)
+    # The survivors of a broken gang hang in a collective operation: they can't save anything, so they get little time.
+    broken_gang_grace: int = 5
+    # A pod that outlives its grace by this much is on a node that doesn't answer; the next attempt goes on without it.
+    stuck_after: float = 15.0
+    # How long a rank that only says "my peer vanished" is not believed to be the first, while others may still report.
+    settle: float = 3.0
+
+    def image(self, name: str) -> str:
+        return self.images.get(name, f"{self.registry}/{name}:{self.tag}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """A Kubernetes Event to come. `key` makes its name, so that saying it twice makes one."""
+
+    reason: Reason
+    message: str
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deletion:
+    """One pod to delete, only if it still is that pod. `grace`: seconds, None for the pod's own."""
+
+    name: str
+    uid: str
+    grace: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a pass does, in this order: make and apply children, create pods, delete pods, write status, send events.
+
+    `make` holds children that are missing, `apply` those that differ from what they should be; `settled` is false while
+    the pass waits for something that no event will announce, until `requeue_after` seconds have passed.
+    """
+
+    status: TrainingJobStatus
+    make: tuple[Object, ...] = ()
+    apply: tuple[Object, ...] = ()
+    create: tuple[Object, ...] = ()
+    delete: tuple[Deletion, ...] = ()
+    events: tuple[Event, ...] = ()
+    requeue_after: float | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing but status is to be written."""
+        return not (self.make or self.apply or self.create or self.delete or self.events)
