@@ -11,6 +11,7 @@ import json
 import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,19 @@ LIST_PAGE = 500
 
 Observer = Callable[[str, str, int], None]
 """Told of every answer: verb, resource's plural, HTTP code (0 without an answer)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """How to reach an API server, for a library that opens its own connections. Files are paths; None where there is none."""
+
+    server: str
+    ca_file: str | None
+    insecure: bool
+    certificate_file: str | None
+    key_file: str | None
+    scheme: str | None
+    token: str | None
 
 
 class KubeCluster:
@@ -196,6 +210,19 @@ class KubeCluster:
         """The API server's version, such as `v1.36.3`."""
         answer = json.loads(await self._request("GET", None, "/version", verb="get"))
         return str(answer["gitVersion"])
+
+    async def access(self) -> Access:
+        """The same server and identity, for kopf."""
+        scheme, _, token = (await self._headers()).get("authorization", "").partition(" ")
+        return Access(
+            server=self.configuration.host,
+            ca_file=self.configuration.ssl_ca_cert,
+            insecure=not self.configuration.verify_ssl,
+            certificate_file=self.configuration.cert_file,
+            key_file=self.configuration.key_file,
+            scheme=scheme or None,
+            token=token or None,
+        )
 
     async def close(self) -> None:
         await self._session.close()

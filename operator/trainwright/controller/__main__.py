@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
 
 import kopf
 
@@ -51,6 +52,15 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@contextlib.asynccontextmanager
+async def closing(cluster: KubeCluster) -> AsyncIterator[None]:
+    """Close the cluster's connections when the block ends."""
+    try:
+        yield
+    finally:
+        await cluster.close()
+
+
 async def operate(options: argparse.Namespace) -> None:
     """Run until SIGTERM or SIGINT."""
     metrics = Metrics()
@@ -68,13 +78,16 @@ async def operate(options: argparse.Namespace) -> None:
         loop.add_signal_handler(number, stop.set)
     watching = asyncio.Event()
     host, _, port = options.listen.rpartition(":")
-    async with serving(host, int(port), metrics.registry, lambda: operator.ready and watching.is_set()) as bound:
+    async with (
+        closing(cluster),
+        serving(host, int(port), metrics.registry, lambda: operator.ready and watching.is_set()) as bound,
+    ):
         log.info("operator listens on %s:%d, watches %s", host, bound, options.namespace or "all namespaces")
         tasks = [
             asyncio.create_task(operator.run(), name="operator"),
             asyncio.create_task(
                 kopf.operator(
-                    registry=registry_for(operator),
+                    registry=registry_for(operator, cluster),
                     namespaces=[options.namespace] if options.namespace else (),
                     clusterwide=options.namespace is None,
                     standalone=True,
@@ -86,14 +99,14 @@ async def operate(options: argparse.Namespace) -> None:
         ]
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        broken = next((task for task in tasks if task.done() and not stop.is_set()), None)
+        # kopf listens for the same signals and may be first to end, without an exception: that is a stop like any other.
+        broken = next((task for task in tasks if task.done() and task.exception() is not None), None)
         stop.set()
         tasks[0].cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SHUTDOWN_SECONDS):
                 await asyncio.gather(*tasks, return_exceptions=True)
         stopping.cancel()
-    await cluster.close()
     if broken is not None:
         # A restart is cheap and starts from a fresh list; limping on is neither.
         raise SystemExit(f"{broken.get_name()} ended unexpectedly: {broken.exception()!r}")
@@ -105,7 +118,7 @@ def main() -> None:
     logging.getLogger("kopf").setLevel(logging.WARNING)
     try:
         asyncio.run(operate(options))
-    except ClusterError as error:
+    except (ClusterError, OSError) as error:
         raise SystemExit(f"trainwright-operator: {error}") from None
 
 

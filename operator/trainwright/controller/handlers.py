@@ -6,13 +6,27 @@ from typing import Any
 
 import kopf
 
+from trainwright.cluster.kube import KubeCluster
 from trainwright.cluster.port import TRAINING_JOBS
 from trainwright.controller.operator import Operator
 
 
-def registry_for(operator: Operator) -> kopf.OperatorRegistry:
-    """A registry whose handlers feed this operator."""
+def registry_for(operator: Operator, cluster: KubeCluster) -> kopf.OperatorRegistry:
+    """A registry whose handlers feed this operator, and which reaches the API server as `cluster` does."""
     registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry)
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        access = await cluster.access()
+        return kopf.ConnectionInfo(
+            server=access.server,
+            ca_path=access.ca_file,
+            insecure=access.insecure,
+            certificate_path=access.certificate_file,
+            private_key_path=access.key_file,
+            scheme=access.scheme,
+            token=access.token,
+        )
 
     @kopf.on.startup(registry=registry)
     def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
@@ -26,7 +40,7 @@ def registry_for(operator: Operator) -> kopf.OperatorRegistry:
         settings.persistence.finalizer = "trainwright.dev/kopf"
 
     @kopf.on.event(TRAINING_JOBS.group, TRAINING_JOBS.version, TRAINING_JOBS.plural, registry=registry)
-    def changed(event: kopf.RawEvent, body: kopf.Body, **_: Any) -> None:
+    async def changed(event: kopf.RawEvent, body: kopf.Body, **_: Any) -> None:
         raw = _plain(body)
         if event["type"] == "DELETED":
             operator.job_deleted(raw)
