@@ -73,6 +73,8 @@ class KeyedQueue:
                 entry.failures += 1
             else:
                 entry.failures = 0
+            # A pass that never waits and always wants another must not keep the loop for itself.
+            await asyncio.sleep(0)
             self._finish(key, entry, None if later is None else loop.time() + later)
 
     def _finish(self, key: str, entry: _Entry, wanted: float | None) -> None:

@@ -104,7 +104,9 @@ class Reconciler:
         if wait is None:
             for event in decided.events if refused is None else ():
                 await self._tell(job, event)
-        wishes = [wish for wish in (later, wait) if wish is not None]
+        # Our own write wakes nobody, since the store knows it already; a new phase or attempt may call for more.
+        more = 0.0 if wait is None and (status.phase, status.attempt) != (job.status.phase, job.status.attempt) else None
+        wishes = [wish for wish in (later, wait, more) if wish is not None]
         return min(wishes) if wishes else None
 
     def _decide(self, job: TrainingJob, pods: list[Object]) -> Plan:

@@ -1,0 +1,1 @@
+"""What several suites share: builders, a scripted kubelet, a throw-away control plane."""

@@ -1,0 +1,204 @@
+"""The operator's loop over the in-memory cluster: real queue, stores and reconciler; pods are moved on by a scripted kubelet."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from support.builders import job
+from support.pods import ScriptedKubelet, ended, running
+from support.waiting import eventually
+from trainwright.cluster.memory import MemoryCluster
+from trainwright.cluster.port import CLAIMS, EVENTS, PODS, SERVICES, TRAINING_JOBS, Forbidden, Resource
+from trainwright.controller.operator import Operator
+
+
+class Counting(MemoryCluster):
+    """Counts writes, and refuses what a test wants refused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[tuple[str, str]] = []
+        self.refuse: dict[str, str] = {}
+
+    async def create(self, resource: Resource, obj: dict[str, Any]) -> dict[str, Any]:
+        if resource.kind in self.refuse:
+            raise Forbidden(self.refuse[resource.kind])
+        self.writes.append(("create", resource.kind))
+        return await super().create(resource, obj)
+
+    async def patch(self, resource: Resource, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        self.writes.append(("patch", resource.kind))
+        return await super().patch(resource, *args, **kwargs)
+
+    async def status(self, name: str = "digits") -> dict[str, Any]:
+        got: dict[str, Any] = (await self.get(TRAINING_JOBS, name, "default")).get("status", {})
+        return got
+
+
+@contextlib.asynccontextmanager
+async def operating(cluster: MemoryCluster) -> AsyncIterator[Operator]:
+    operator = Operator(cluster, watch_jobs=True, progress_interval=0.1)
+    task = asyncio.create_task(operator.run())
+    try:
+        yield operator
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def phase(cluster: Counting, wanted: str, name: str = "digits") -> dict[str, Any]:
+    async def reached() -> dict[str, Any] | None:
+        status = await cluster.status(name)
+        return status if status.get("phase") == wanted else None
+
+    status: dict[str, Any] = await eventually(reached, what=f"phase {wanted}")
+    return status
+
+
+async def idle(operator: Operator, cluster: Counting) -> None:
+    """No write for a while longer than any wait of the operator's."""
+    seen = -1
+    while seen != len(cluster.writes):
+        seen = len(cluster.writes)
+        await asyncio.sleep(1.2)
+    assert len(operator.queue) == 0
+
+
+async def test_from_apply_to_success() -> None:
+    cluster = Counting()
+    kubelet = ScriptedKubelet(cluster)
+    async with operating(cluster):
+        await cluster.create(TRAINING_JOBS, job().workers(2).build())
+        assert (await phase(cluster, "Queued"))["workers"]["ready"] == "0/2"
+        await kubelet.run_all("digits")
+        assert (await phase(cluster, "Running"))["workers"]["ready"] == "2/2"
+        await kubelet.end_all("digits")
+        status = await phase(cluster, "Succeeded")
+    assert {c["type"]: c["status"] for c in status["conditions"]} == {
+        "Created": "True",
+        "Running": "False",
+        "Restarting": "False",
+        "Succeeded": "True",
+    }
+    events = (await cluster.list(EVENTS, "default")).items
+    assert {event["reason"] for event in events} == {"WorkersRunning", "WorkersSucceeded"}
+
+
+async def test_a_pass_with_nothing_to_do_writes_nothing() -> None:
+    cluster = Counting()
+    kubelet = ScriptedKubelet(cluster)
+    async with operating(cluster) as operator:
+        await cluster.create(TRAINING_JOBS, job().workers(2).build())
+        await phase(cluster, "Queued")
+        await kubelet.run_all("digits")
+        await phase(cluster, "Running")
+        await idle(operator, cluster)
+        before = len(cluster.writes)
+        passes = operator.metrics.reconciles.labels("ok")._value.get()
+        for _ in range(20):
+            operator.queue.add("default/digits")
+            await asyncio.sleep(0)
+        await eventually(lambda: operator.metrics.reconciles.labels("ok")._value.get() > passes)
+        assert cluster.writes[before:] == []
+
+
+async def test_a_failed_worker_restarts_the_whole_gang_with_evidence() -> None:
+    cluster = Counting()
+    kubelet = ScriptedKubelet(cluster)
+    async with operating(cluster):
+        await cluster.create(TRAINING_JOBS, job().workers(2).build())
+        await phase(cluster, "Queued")
+        await kubelet.run_all("digits")
+        await phase(cluster, "Running")
+        victim, _ = await kubelet.pods("digits")
+        await kubelet.become(ended(victim, 137, message="last line"))
+        await phase(cluster, "Restarting")
+
+        async def replaced() -> bool:
+            await kubelet.confirm_deletions("digits")
+            return {pod["metadata"]["name"] for pod in await kubelet.pods("digits")} >= {
+                "digits-a2-worker-0",
+                "digits-a2-worker-1",
+            }
+
+        await eventually(replaced)
+        await kubelet.run_all("digits")
+        status = await phase(cluster, "Running")
+    assert status["attempt"] == 2
+    last = status["restarts"]["last"]
+    assert (last["pod"], last["signal"], last["evidence"]) == ("digits-a1-worker-0", 9, "last line")
+    failed = [event for event in (await cluster.list(EVENTS, "default")).items if event["reason"] == "WorkerFailed"]
+    assert len(failed) == 1
+    assert "last line" in failed[0]["message"]
+
+
+async def test_deleting_the_job_takes_its_pods_and_leaves_the_claim() -> None:
+    cluster = Counting()
+    async with operating(cluster) as operator:
+        await cluster.create(TRAINING_JOBS, job().workers(2).build())
+        await phase(cluster, "Queued")
+        await cluster.delete(TRAINING_JOBS, "digits", "default")
+        await idle(operator, cluster)
+        assert (await cluster.list(PODS, "default")).items == []
+        assert (await cluster.list(SERVICES, "default")).items == []
+        assert len((await cluster.list(CLAIMS, "default")).items) == 1
+        assert b'job="digits"' not in _exposed(operator)
+
+
+async def test_a_refusal_of_the_api_is_the_reason_and_the_job_goes_on_when_it_is_lifted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainwright.controller.reconcile.REFUSED_RETRY_SECONDS", 0.05)
+    cluster = Counting()
+    cluster.refuse["Pod"] = (
+        'pods "digits-a1-worker-0" is forbidden: exceeded quota: team, requested: pods=1, used: pods=5, limited: pods=5'
+    )
+    async with operating(cluster):
+        await cluster.create(TRAINING_JOBS, job().workers(2).build())
+        assert "exceeded quota: team" in (await phase(cluster, "Queued"))["reason"]
+        cluster.refuse.clear()
+        await eventually(lambda: cluster.writes.count(("create", "Pod")) == 2)
+
+
+async def test_a_service_of_somebody_else_is_not_touched() -> None:
+    cluster = Counting()
+    async with operating(cluster):
+        await cluster.create(SERVICES, {"metadata": {"name": "digits", "namespace": "default"}, "spec": {"type": "ClusterIP"}})
+        await cluster.create(TRAINING_JOBS, job().workers(1).build())
+        status = await phase(cluster, "Queued")
+        assert status["reason"] == "Service digits exists and belongs to something else; rename it or the job"
+        assert (await cluster.get(SERVICES, "digits", "default"))["spec"] == {"type": "ClusterIP"}
+
+
+async def test_an_operator_that_starts_in_the_middle_goes_on_from_what_is() -> None:
+    cluster = Counting()
+    kubelet = ScriptedKubelet(cluster)
+    async with operating(cluster):
+        await cluster.create(TRAINING_JOBS, job().workers(2).build())
+        await phase(cluster, "Queued")
+    for pod in await kubelet.pods("digits"):
+        await kubelet.become(running(pod))
+    cluster.writes.clear()
+    async with operating(cluster):
+        await phase(cluster, "Running")
+    assert ("create", "Pod") not in cluster.writes
+    assert ("create", "Service") not in cluster.writes
+
+
+async def test_a_job_that_the_schema_let_through_is_refused_in_its_status() -> None:
+    cluster = Counting()
+    async with operating(cluster):
+        await cluster.create(TRAINING_JOBS, job().spec(workers=0).build())
+        status = await phase(cluster, "Failed")
+    assert status["reason"].startswith("spec.workers: 0")
+    assert status["conditions"][0]["reason"] == "InvalidSpec"
+
+
+def _exposed(operator: Operator) -> bytes:
+    from prometheus_client import generate_latest
+
+    return generate_latest(operator.metrics.registry)

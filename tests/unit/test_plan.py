@@ -1,0 +1,311 @@
+"""The planner's decisions, one table or story each. Pure: no clock, no cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from support.builders import JobBuilder, job
+from support.pods import ended, running, unschedulable, waiting
+from trainwright.api.job import TrainingJob, parse
+from trainwright.api.status import ConditionType, Phase
+from trainwright.observe.observed import Observed, observe
+from trainwright.observe.progress import TrainingProgress
+from trainwright.plan.children import wanted
+from trainwright.plan.plan import plan
+from trainwright.plan.pods import worker_pod
+from trainwright.plan.types import Plan, Settings
+
+NOW = 1795254000.0
+SETTINGS = Settings()
+
+
+def pods_of(typed: TrainingJob) -> list[dict[str, Any]]:
+    """The gang's pods as the API would keep them."""
+    pods = [worker_pod(typed, index, SETTINGS) for index in range(typed.spec.workers)]
+    for pod in pods:
+        pod["metadata"]["uid"] = f"uid-{pod['metadata']['name']}"
+        pod["status"] = {"phase": "Pending"}
+    return pods
+
+
+def see(typed: TrainingJob, pods: list[dict[str, Any]], progress: TrainingProgress | None = None) -> Observed:
+    return observe(uid=typed.uid, pods=pods, children=wanted(typed), progress=progress)
+
+
+def after(builder: JobBuilder, decided: Plan) -> TrainingJob:
+    """The job once the plan's status is written."""
+    return parse(builder.stored(status=decided.status.wire()))
+
+
+def created(builder: JobBuilder) -> tuple[TrainingJob, list[dict[str, Any]]]:
+    """A job whose first pass has been carried out."""
+    typed = builder.typed()
+    typed = after(builder, plan(typed, see(typed, []), NOW, SETTINGS))
+    return typed, pods_of(typed)
+
+
+def next_attempt(builder: JobBuilder, typed: TrainingJob, pods: list[dict[str, Any]]) -> TrainingJob:
+    return after(builder, plan(typed, see(typed, pods), NOW, SETTINGS))
+
+
+def test_the_first_pass_creates_the_whole_gang_and_everything_it_needs() -> None:
+    typed = job().workers(2).typed()
+    decided = plan(typed, Observed(), NOW, SETTINGS)
+    assert [child["kind"] for child in decided.make] == ["Service", "ConfigMap", "PersistentVolumeClaim"]
+    assert [pod["metadata"]["name"] for pod in decided.create] == ["digits-a1-worker-0", "digits-a1-worker-1"]
+    assert decided.status.phase is Phase.QUEUED
+    assert decided.status.reason == "2 of 2 workers not scheduled yet"
+    assert decided.status.workers is not None
+    assert decided.status.workers.ready == "0/2"
+
+
+def test_a_claim_outlives_the_job_and_everything_else_goes_with_it() -> None:
+    decided = plan(job().workers(2).typed(), Observed(), NOW, SETTINGS)
+    owned = {obj["kind"]: "ownerReferences" in obj["metadata"] for obj in (*decided.make, *decided.create)}
+    assert owned == {"Service": True, "ConfigMap": True, "PersistentVolumeClaim": False, "Pod": True}
+
+
+def test_carrying_a_plan_out_and_planning_again_gives_an_empty_plan() -> None:
+    typed, pods = created(job().workers(3))
+    decided = plan(typed, see(typed, pods), NOW, SETTINGS)
+    assert decided.empty
+    assert decided.status == typed.status
+
+
+def test_a_pod_that_was_not_created_is_created_without_touching_the_others() -> None:
+    builder = job().workers(3)
+    typed = builder.typed()
+    decided = plan(typed, see(typed, pods_of(typed)[:2]), NOW, SETTINGS)
+    assert [pod["metadata"]["name"] for pod in decided.create] == ["digits-a1-worker-2"]
+    assert not decided.delete
+
+
+@pytest.mark.parametrize(
+    ("states", "phase", "reason"),
+    [
+        pytest.param(
+            [lambda pod: unschedulable(pod, "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")] * 2,
+            Phase.QUEUED,
+            "2 of 2 workers wait: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
+            id="the scheduler's words are the reason while no node has room",
+        ),
+        pytest.param(
+            [running, lambda pod: unschedulable(pod, "0/1 nodes are available: 1 Insufficient cpu.")],
+            Phase.QUEUED,
+            "1 of 2 workers wait: 0/1 nodes are available: 1 Insufficient cpu.",
+            id="one worker without a node keeps the job queued",
+        ),
+        pytest.param(
+            [running, lambda pod: waiting(pod, reason="ContainerCreating")],
+            Phase.STARTING,
+            "1 of 2 workers starting",
+            id="all have nodes and one container is being made",
+        ),
+        pytest.param(
+            [running, lambda pod: waiting(pod, reason="CreateContainerConfigError", message='configmap "code" not found')],
+            Phase.STARTING,
+            '1 of 2 workers wait: CreateContainerConfigError: configmap "code" not found',
+            id="a missing config map is named",
+        ),
+        pytest.param([running, running], Phase.RUNNING, None, id="running means every worker runs"),
+        pytest.param(
+            [lambda pod: ended(pod, 0), running], Phase.RUNNING, None, id="a worker that ends early doesn't end the job"
+        ),
+    ],
+)
+def test_phase_and_reason_follow_the_slowest_worker(states: list[Any], phase: Phase, reason: str | None) -> None:
+    typed, pods = created(job().workers(2))
+    decided = plan(typed, see(typed, [make(pod) for make, pod in zip(states, pods, strict=True)]), NOW, SETTINGS)
+    assert (decided.status.phase, decided.status.reason) == (phase, reason)
+    assert not decided.create
+    assert not decided.delete
+
+
+def test_all_workers_done_is_success_with_the_last_words_of_rank_zero() -> None:
+    typed, pods = created(job().workers(2))
+    words = {"progress": {"step": 90, "totalSteps": 90, "metrics": {"test_accuracy": 0.975}, "mainMetric": "test_accuracy"}}
+    decided = plan(typed, see(typed, [ended(pods[0], 0, message=words), ended(pods[1], 0)]), NOW, SETTINGS)
+    status = decided.status
+    assert status.phase is Phase.SUCCEEDED
+    assert status.main_metric == "test_accuracy=0.975"
+    assert status.progress is not None
+    assert status.progress.summary == "90/90 (100%)"
+    assert status.reason == "all 2 workers finished; test_accuracy=0.975"
+    assert [event.reason for event in decided.events] == ["WorkersSucceeded"]
+
+
+def test_a_failure_is_written_down_before_anything_is_deleted() -> None:
+    typed, pods = created(job().workers(2))
+    decided = plan(typed, see(typed, [ended(pods[0], 137), running(pods[1])]), NOW, SETTINGS)
+    assert not decided.delete
+    assert not decided.create
+    status = decided.status
+    assert (status.phase, status.attempt, status.restarts.failure) == (Phase.RESTARTING, 2, 1)
+    last = status.restarts.last
+    assert last is not None
+    assert (last.pod, last.cause, last.exit_code, last.signal) == ("digits-a1-worker-0", "Killed", 137, 9)
+
+
+def test_the_next_attempt_waits_until_the_survivors_have_ended() -> None:
+    builder = job().workers(2)
+    typed, pods = created(builder)
+    seen = [ended(pods[0], 137), running(pods[1])]
+    typed = next_attempt(builder, typed, seen)
+    stopping = plan(typed, see(typed, seen), NOW, SETTINGS)
+    assert [gone.name for gone in stopping.delete] == ["digits-a1-worker-1"], "the pod with the evidence keeps its log"
+    assert stopping.delete[0].grace == SETTINGS.broken_gang_grace
+    assert not stopping.create
+    assert stopping.requeue_after
+    survivors_gone = plan(typed, see(typed, seen[:1]), NOW, SETTINGS)
+    assert [pod["metadata"]["name"] for pod in survivors_gone.create] == ["digits-a2-worker-0", "digits-a2-worker-1"]
+
+
+def test_a_pod_stuck_on_a_lost_node_does_not_block_the_next_attempt() -> None:
+    builder = job().workers(2)
+    typed, pods = created(builder)
+    seen = [ended(pods[0], 1), running(pods[1])]
+    typed = next_attempt(builder, typed, seen)
+    seen[1]["metadata"]["deletionTimestamp"] = "2026-11-21T09:00:00Z"
+    assert plan(typed, see(typed, seen), NOW + 10**6, SETTINGS).create
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "cause"),
+    [
+        pytest.param(
+            {"cause": "InvalidConfig", "message": "epoch: no such key"}, 64, "InvalidConfig", id="a refused configuration"
+        ),
+        pytest.param({"cause": "NoCheckpoint", "message": "all damaged"}, 65, "NoCheckpoint", id="no usable checkpoint"),
+    ],
+)
+def test_what_another_attempt_would_repeat_fails_the_job_at_once(words: dict[str, Any], code: int, cause: str) -> None:
+    typed, pods = created(job().workers(1))
+    status = plan(typed, see(typed, [ended(pods[0], code, message=words)]), NOW, SETTINGS).status
+    assert status.phase is Phase.FAILED
+    assert status.restarts.last is not None
+    assert status.restarts.last.cause == cause
+    assert words["message"] in (status.reason or "")
+
+
+def test_a_foreign_program_may_use_our_exit_codes() -> None:
+    typed, pods = created(job().command("false").workers(1))
+    status = plan(typed, see(typed, [ended(pods[0], 64, message="usage: …")]), NOW, SETTINGS).status
+    assert status.phase is Phase.RESTARTING
+
+
+@pytest.mark.parametrize("limit", [0, 1, 3])
+def test_backoff_limit_holds(limit: int) -> None:
+    builder = job().workers(1).run_policy(backoffLimit=limit)
+    typed, pods = created(builder)
+    for attempt in range(1, limit + 1):
+        typed = next_attempt(builder, typed, [ended(pods[0], 1)])
+        assert typed.status.phase is Phase.RESTARTING
+        assert typed.attempt == attempt + 1
+        typed = after(builder, plan(typed, see(typed, []), NOW, SETTINGS))
+        pods = pods_of(typed)
+    typed = next_attempt(builder, typed, [ended(pods[0], 1, message="boom")])
+    assert typed.status.phase is Phase.FAILED
+    assert typed.status.restarts.failure == limit
+    assert typed.status.restarts.last is not None
+    assert typed.status.restarts.last.evidence == "boom"
+    assert typed.status.condition(ConditionType.FAILED) is not None
+
+
+def test_a_pod_deleted_by_hand_restarts_the_gang_and_is_not_counted() -> None:
+    builder = job().workers(2).run_policy(backoffLimit=0)
+    typed, pods = created(builder)
+    typed = next_attempt(builder, typed, [running(pods[0])])
+    assert typed.status.phase is Phase.RESTARTING
+    assert (typed.status.restarts.failure, typed.status.restarts.infrastructure) == (0, 1)
+    assert typed.status.restarts.last is not None
+    assert (typed.status.restarts.last.cause, typed.status.restarts.last.pod) == ("Deleted", "digits-a1-worker-1")
+
+
+def test_eviction_and_preemption_are_not_counted() -> None:
+    typed, pods = created(job().workers(1).run_policy(backoffLimit=0))
+    for reason, cause in (("EvictionByEvictionAPI", "Evicted"), ("PreemptionByScheduler", "Preempted")):
+        pod = ended(pods[0], 143)
+        pod["status"]["conditions"] = [{"type": "DisruptionTarget", "status": "True", "reason": reason}]
+        status = plan(typed, see(typed, [pod]), NOW, SETTINGS).status
+        assert status.phase is Phase.RESTARTING
+        assert status.restarts.last is not None
+        assert status.restarts.last.cause == cause
+
+
+class TestTheFirstFailureIsTheEvidence:
+    def test_a_rank_whose_peer_vanished_is_a_consequence_even_if_it_was_seen_first(self) -> None:
+        typed, pods = created(job().workers(2))
+        lost = {"rank": 0, "cause": "PeerLost", "time": NOW - 50, "message": "Connection closed by peer", "lines": ["x"]}
+        seen = [ended(pods[0], 1, message=lost), ended(pods[1], 137, at="2026-11-21T09:20:00Z")]
+        last = plan(typed, see(typed, seen), NOW, SETTINGS).status.restarts.last
+        assert last is not None
+        assert (last.pod, last.cause) == ("digits-a1-worker-1", "Killed")
+
+    def test_with_only_a_consequence_so_far_the_cause_is_given_a_moment_to_be_reported(self) -> None:
+        typed, pods = created(job().workers(2))
+        lost = {"rank": 0, "cause": "PeerLost", "time": NOW, "message": "Connection closed by peer"}
+        seen = [ended(pods[0], 1, message=lost), running(pods[1])]
+        waiting_for_more = plan(typed, see(typed, seen), NOW + 1, SETTINGS)
+        assert waiting_for_more.status.phase is not Phase.RESTARTING
+        assert waiting_for_more.requeue_after == pytest.approx(SETTINGS.settle - 1)
+        assert plan(typed, see(typed, seen), NOW + SETTINGS.settle + 1, SETTINGS).status.phase is Phase.RESTARTING
+
+    def test_of_two_failures_the_earlier_by_the_launcher_s_clock_wins(self) -> None:
+        typed, pods = created(job().workers(2))
+        seen = [
+            ended(pods[0], 1, message={"rank": 0, "cause": "Error", "time": NOW + 0.5, "message": "second"}),
+            ended(pods[1], 3, message={"rank": 1, "cause": "Error", "time": NOW + 0.1, "message": "first", "lines": ["a", "b"]}),
+        ]
+        last = plan(typed, see(typed, seen), NOW, SETTINGS).status.restarts.last
+        assert last is not None
+        assert (last.rank, last.exit_code, last.evidence) == (1, 3, "a\nb")
+
+
+@pytest.mark.parametrize(
+    ("policy", "deleted"),
+    [("Running", ["digits-a1-worker-1"]), ("All", ["digits-a1-worker-0", "digits-a1-worker-1"]), ("None", [])],
+)
+def test_clean_pod_policy(policy: str, deleted: list[str]) -> None:
+    builder = job().workers(2).run_policy(backoffLimit=0, cleanPodPolicy=policy)
+    typed, pods = created(builder)
+    seen = [ended(pods[0], 1), running(pods[1])]
+    typed = next_attempt(builder, typed, seen)
+    assert typed.status.phase is Phase.FAILED
+    decided = plan(typed, see(typed, seen), NOW, SETTINGS)
+    assert [gone.name for gone in decided.delete] == deleted
+    assert not decided.create
+
+
+def test_a_job_that_is_being_deleted_is_left_alone() -> None:
+    raw = job().stored()
+    raw["metadata"]["deletionTimestamp"] = "2026-11-21T09:00:00Z"
+    decided = plan(parse(raw), Observed(), NOW, SETTINGS)
+    assert decided.empty
+
+
+def test_pods_of_an_earlier_job_of_the_same_name_are_not_ours() -> None:
+    typed = job().workers(1).typed()
+    foreign = pods_of(job().workers(1).typed(uid="another"))
+    assert [pod["metadata"]["name"] for pod in plan(typed, see(typed, foreign), NOW, SETTINGS).create] == ["digits-a1-worker-0"]
+
+
+def test_progress_is_taken_over_with_what_attempt_resumed_from() -> None:
+    typed, pods = created(job().workers(1))
+    said = TrainingProgress(
+        step=30,
+        total_steps=90,
+        metrics={"loss": 0.5, "val_accuracy": 0.9},
+        main_metric="val_accuracy",
+        resumed_from=20,
+        checkpoint_step=20,
+    )
+    status = plan(typed, see(typed, [running(pods[0])], said), NOW, SETTINGS).status
+    assert status.progress is not None
+    assert (status.progress.summary, status.main_metric) == ("30/90 (33%)", "val_accuracy=0.9")
+    assert status.checkpoint is not None
+    assert status.checkpoint.step == 20
+    condition = status.condition(ConditionType.RUNNING)
+    assert condition is not None
+    assert condition.message == "attempt 1: the worker runs, resumed from step 20"

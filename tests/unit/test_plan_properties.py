@@ -1,0 +1,126 @@
+"""Properties of the planner: whatever happens to the pods, in whatever order it is seen."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support.builders import job
+from support.pods import ended, running, unschedulable, waiting
+from trainwright.api.job import TrainingJob, parse
+from trainwright.observe.observed import observe
+from trainwright.plan.plan import plan
+from trainwright.plan.types import Settings
+
+NOW = 1795254000.0
+SETTINGS = Settings()
+
+FATES = {
+    "run": running,
+    "wait": lambda pod: waiting(pod, reason="ContainerCreating"),
+    "no node": lambda pod: unschedulable(pod, "0/1 nodes are available"),
+    "done": lambda pod: ended(pod, 0),
+    "fail": lambda pod: ended(pod, 1, message={"cause": "Error", "rank": 0, "time": NOW, "lines": ["x"]}),
+    "killed": lambda pod: ended(pod, 137),
+    "peer": lambda pod: ended(pod, 1, message={"cause": "PeerLost", "rank": 0, "time": NOW - 60}),
+    "gone": lambda _: None,
+}
+WORKERS = 3
+history = st.lists(st.lists(st.sampled_from(sorted(FATES)), min_size=WORKERS, max_size=WORKERS), min_size=1, max_size=6)
+
+
+class World:
+    """A cluster of one job: pods live here; `step` carries one plan out as the operator would."""
+
+    def __init__(self) -> None:
+        self.builder = job().workers(WORKERS).run_policy(backoffLimit=2)
+        self.status: dict[str, Any] = {}
+        self.pods: dict[str, dict[str, Any]] = {}
+        self.children: list[dict[str, Any]] = []
+        self.writes = 0
+
+    @property
+    def job(self) -> TrainingJob:
+        return parse(self.builder.stored(status=self.status))
+
+    def step(self, *, shuffle: random.Random | None = None) -> bool:
+        """One pass; whether it changed anything."""
+        pods = list(self.pods.values())
+        if shuffle:
+            shuffle.shuffle(pods)
+        decided = plan(self.job, observe(uid=self.job.uid, pods=pods, children=self.children), NOW, SETTINGS)
+        self.children += decided.make
+        for pod in decided.create:
+            pod["metadata"]["uid"] = pod["metadata"]["name"]
+            assert pod["metadata"]["name"] not in self.pods, "a pod is created twice"
+            self.pods[pod["metadata"]["name"]] = pod | {"status": {"phase": "Pending"}}
+        for deletion in decided.delete:
+            del self.pods[deletion.name]
+        new = decided.status.wire()
+        changed = not decided.empty or new != self.status
+        self.status = new
+        return changed
+
+    def settle(self, shuffle: random.Random | None = None) -> None:
+        for _ in range(12):
+            if not self.step(shuffle=shuffle):
+                return
+        raise AssertionError("planning never comes to rest")
+
+    def meet(self, fates: list[str]) -> None:
+        """Every live pod of the current attempt meets its fate."""
+        for name, pod in list(self.pods.items()):
+            index = int(name.rsplit("-", 1)[1])
+            finished = pod["status"].get("phase") in ("Succeeded", "Failed")
+            if f"-a{self.job.attempt}-" in name and not finished:
+                changed = FATES[fates[index]](pod)
+                if changed is None:
+                    del self.pods[name]
+                else:
+                    self.pods[name] = changed
+
+
+@settings(max_examples=150, deadline=None)
+@given(history)
+def test_planning_comes_to_rest_and_a_pass_at_rest_writes_nothing(rounds: list[list[str]]) -> None:
+    world = World()
+    for fates in rounds:
+        world.settle()
+        world.meet(fates)
+    world.settle()
+    assert not world.step()
+
+
+@settings(max_examples=150, deadline=None)
+@given(history, st.integers())
+def test_the_order_in_which_pods_are_seen_does_not_matter(rounds: list[list[str]], seed: int) -> None:
+    ordered, shuffled, chance = World(), World(), random.Random(seed)
+    for fates in rounds:
+        for world, how in ((ordered, None), (shuffled, chance)):
+            world.settle(how)
+            world.meet(fates)
+    ordered.settle()
+    shuffled.settle(chance)
+    assert ordered.status == shuffled.status
+    assert ordered.pods.keys() == shuffled.pods.keys()
+
+
+@settings(max_examples=150, deadline=None)
+@given(history)
+def test_counts_hold_whatever_happens(rounds: list[list[str]]) -> None:
+    world = World()
+    for fates in rounds:
+        world.settle()
+        world.meet(fates)
+    world.settle()
+    status = world.job.status
+    assert status.restarts.failure <= 2
+    assert status.restarts.total == status.restarts.failure + status.restarts.infrastructure
+    assert status.attempt == status.restarts.total + 1
+    live = [name for name in world.pods if f"-a{status.attempt}-" in name]
+    assert len(live) <= WORKERS
+    if status.phase in ("Queued", "Starting", "Restarting"):
+        assert status.reason, "nothing waits without a reason"
