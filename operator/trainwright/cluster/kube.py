@@ -141,7 +141,9 @@ class KubeCluster:
             raise ClusterError(f"watch of {resource.plural} broke off: {_reason(error)}") from error
 
     async def create(self, resource: Resource, obj: Object) -> Object:
-        return await self._json("POST", resource, resource.path(_namespace(obj)), body=obj, verb="create")
+        # Strict: a field that the server would drop is a mistake of whoever wrote it.
+        params = {"fieldValidation": "Strict"}
+        return await self._json("POST", resource, resource.path(_namespace(obj)), body=obj, params=params, verb="create")
 
     async def apply(self, resource: Resource, obj: Object, *, manager: str = "trainwright") -> Object:
         return await self._json(
