@@ -1,0 +1,40 @@
+# The one entry to everything. `make help` lists it.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:  ## make .venv with `trainwright` in it, from the lock file
+	@tools/setup
+
+demo: setup  ## a real control plane, a training job of two workers, one of them killed on the way
+	@$(PY) tools/demo.py
+
+test: setup  ## all tests; builds what they need
+	@$(PY) -m trainwright.local.prepare
+	@$(PY) -m pytest tests
+	@trainer_images/torch/.venv/bin/python -m pytest trainer_images
+
+unit: setup  ## the tests that need no cluster and no torch: seconds
+	@$(PY) -m pytest tests/unit
+
+lint: setup  ## ruff, mypy strict, import-linter, generated files up to date
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy operator/trainwright trainer_images/runtime/trainwright_runtime
+	@.venv/bin/lint-imports
+	@tools/generate --check
+
+generate: setup  ## write the CRD and the API reference from the typed models
+	@tools/generate
+
+lock: setup  ## resolve dependencies anew and write the lock files
+	@tools/lock
+
+clean:  ## remove what setup and the trainers' environments made in this checkout
+	@rm -rf .venv trainer_images/*/.venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build
+
+.PHONY: help setup demo test unit lint generate lock clean

@@ -1,0 +1,62 @@
+"""`trainwright`: the commands and what they share. Exit codes: 0 done, 1 the thing asked for failed, 2 asked wrongly."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from trainwright import __version__
+from trainwright.api.job import InvalidJob
+from trainwright.cluster.port import ClusterError
+
+app = typer.Typer(
+    name="trainwright",
+    help="Distributed training on Kubernetes, and on a laptop without one.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+class UserError(Exception):
+    """Something the user can mend; the message says what and how."""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"trainwright {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")] = False,
+) -> None:
+    """Distributed training on Kubernetes, and on a laptop without one."""
+
+
+def main() -> None:
+    """Run a command; what goes wrong is one line on stderr, never a traceback."""
+    from trainwright.cli import commands  # noqa: F401, PLC0415 - registers them
+
+    try:
+        app()
+    except InvalidJob as error:
+        for one in error.errors:
+            err.print(f"[red]error:[/] {_plain(str(one))}", soft_wrap=True)
+        sys.exit(2)
+    except (UserError, ClusterError) as error:
+        err.print(f"[red]error:[/] {_plain(str(error))}", soft_wrap=True)
+        sys.exit(2 if isinstance(error, UserError) else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _plain(text: str) -> str:
+    """Text that rich shall not read as markup."""
+    return text.replace("[", "\\[")
