@@ -1,0 +1,227 @@
+"""A real control plane on loopback: etcd, kube-apiserver, and if wanted kube-controller-manager and kube-scheduler.
+
+All state lies under one folder; nothing needs root. TLS and RBAC are on. Starting is idempotent: what runs is left alone,
+what died is started again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from trainwright.cluster.kube import KubeCluster
+from trainwright.cluster.port import ClusterError
+from trainwright.local.binaries import ControlPlaneUnavailable
+from trainwright.local.certificates import LOOPBACK, issue_all
+from trainwright.local.processes import Processes
+
+READY_SECONDS = 60.0
+GATES = "GenericWorkload=true,GangScheduling=true"
+# They refuse loopback addresses, which are all that a node made of processes has; nobody here needs them.
+CONTROLLERS = "*,-endpointslice-controller,-endpoints-controller,-endpointslice-mirroring-controller"
+ORDER = ("scheduler", "controller-manager", "apiserver", "etcd")
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Loopback ports of one control plane."""
+
+    apiserver: int
+    etcd: int
+    etcd_peer: int
+    controller_manager: int
+    scheduler: int
+
+
+class ControlPlane:
+    """One control plane under `state`; `binaries` maps names of programs to their paths."""
+
+    def __init__(self, state: Path, binaries: Mapping[str, Path], *, name: str = "default", controllers: bool = True) -> None:
+        self.state = state
+        self.kubeconfig = state / "kubeconfig"
+        self.processes = Processes(state)
+        self.name = name
+        self._binaries = binaries
+        self._pki = state / "pki"
+        self._controllers = controllers
+
+    async def start(self, progress: Callable[[str], None] = lambda _: None) -> Path:
+        """Bring everything up and wait until the API answers; the path of the administrator's kubeconfig."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        self.state.chmod(0o700)
+        issue_all(self._pki)
+        ports = self._ports()
+        self._write_kubeconfigs(ports)
+        progress("starting etcd and kube-apiserver")
+        self.processes.start("etcd", self._etcd(ports))
+        self.processes.start("apiserver", self._apiserver(ports))
+        await self._ready()
+        if self._controllers:
+            progress("starting kube-controller-manager and kube-scheduler")
+            self.processes.start("controller-manager", self._controller_manager(ports))
+            self.processes.start("scheduler", self._scheduler(ports))
+        return self.kubeconfig
+
+    def stop(self) -> None:
+        """End all processes. The state is thrown away with them, so none is given time: the API server would take a minute."""
+        for name in ORDER:
+            self.processes.stop(name, grace=0)
+
+    async def _ready(self) -> None:
+        deadline = asyncio.get_running_loop().time() + READY_SECONDS
+        cluster = await KubeCluster.connect(kubeconfig=self.kubeconfig)
+        try:
+            while True:
+                for name in ("etcd", "apiserver"):
+                    if not self.processes.alive(name):
+                        raise ControlPlaneUnavailable(f"{name} ended at its start; its last lines:\n{self.processes.tail(name)}")
+                try:
+                    await cluster.ready()
+                    return
+                except ClusterError as error:
+                    if asyncio.get_running_loop().time() > deadline:
+                        tail = self.processes.tail("apiserver")
+                        raise ControlPlaneUnavailable(f"the API server is not ready: {error}; its last lines:\n{tail}") from None
+                await asyncio.sleep(0.1)
+        finally:
+            await cluster.close()
+
+    def _ports(self) -> Ports:
+        """The ports of an earlier start, as long as our processes hold them; otherwise free ones."""
+        path = self.state / "ports.json"
+        if path.exists() and (self.processes.alive("apiserver") or self.processes.alive("etcd")):
+            return Ports(**json.loads(path.read_text()))
+        sockets = [socket.socket() for _ in range(5)]
+        try:
+            for one in sockets:
+                one.bind((LOOPBACK, 0))
+            ports = Ports(*(one.getsockname()[1] for one in sockets))
+        finally:
+            for one in sockets:
+                one.close()
+        path.write_text(json.dumps(ports.__dict__))
+        return ports
+
+    def _write_kubeconfigs(self, ports: Ports) -> None:
+        for identity, path in (
+            ("admin", self.kubeconfig),
+            ("controller-manager", self._pki / "controller-manager.kubeconfig"),
+            ("scheduler", self._pki / "scheduler.kubeconfig"),
+        ):
+            context = f"trainwright-{self.name}"
+            config = {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": context,
+                "contexts": [{"name": context, "context": {"cluster": context, "user": f"{context}-{identity}"}}],
+                "clusters": [
+                    {
+                        "name": context,
+                        "cluster": {
+                            "server": f"https://{LOOPBACK}:{ports.apiserver}",
+                            "certificate-authority": str(self._pki / "ca.crt"),
+                        },
+                    }
+                ],
+                "users": [
+                    {
+                        "name": f"{context}-{identity}",
+                        "user": {
+                            "client-certificate": str(self._pki / f"{identity}.crt"),
+                            "client-key": str(self._pki / f"{identity}.key"),
+                        },
+                    }
+                ],
+            }
+            aside = path.with_suffix(".part")
+            aside.touch(mode=0o600)
+            aside.write_text(yaml.safe_dump(config, sort_keys=False))
+            aside.rename(path)
+
+    def _file(self, name: str) -> str:
+        return str(self._pki / name)
+
+    def _etcd(self, ports: Ports) -> list[str | os.PathLike[str]]:
+        client, peer = f"http://{LOOPBACK}:{ports.etcd}", f"http://{LOOPBACK}:{ports.etcd_peer}"
+        return [
+            self._binaries["etcd"],
+            f"--data-dir={self.state / 'etcd'}",
+            f"--listen-client-urls={client}",
+            f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+            # A twin's cluster is thrown away with its state; waiting for the disk would only slow tests down.
+            "--unsafe-no-fsync",
+            "--log-level=warn",
+        ]
+
+    def _apiserver(self, ports: Ports) -> list[str | os.PathLike[str]]:
+        return [
+            self._binaries["kube-apiserver"],
+            f"--etcd-servers=http://{LOOPBACK}:{ports.etcd}",
+            f"--bind-address={LOOPBACK}",
+            f"--advertise-address={LOOPBACK}",
+            f"--secure-port={ports.apiserver}",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            "--authorization-mode=RBAC",
+            "--endpoint-reconciler-type=none",
+            f"--tls-cert-file={self._file('apiserver.crt')}",
+            f"--tls-private-key-file={self._file('apiserver.key')}",
+            f"--client-ca-file={self._file('ca.crt')}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={self._file('service-accounts.pub')}",
+            f"--service-account-signing-key-file={self._file('service-accounts.key')}",
+            f"--kubelet-certificate-authority={self._file('ca.crt')}",
+            f"--kubelet-client-certificate={self._file('kubelet-client.crt')}",
+            f"--kubelet-client-key={self._file('kubelet-client.key')}",
+            "--kubelet-preferred-address-types=InternalIP",
+            f"--requestheader-client-ca-file={self._file('ca.crt')}",
+            "--requestheader-allowed-names=front-proxy-client",
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+            "--requestheader-group-headers=X-Remote-Group",
+            "--requestheader-username-headers=X-Remote-User",
+            f"--proxy-client-cert-file={self._file('front-proxy.crt')}",
+            f"--proxy-client-key-file={self._file('front-proxy.key')}",
+            f"--feature-gates={GATES}",
+            "--runtime-config=scheduling.k8s.io/v1alpha2=true",
+            "--profiling=false",
+        ]
+
+    def _controller_manager(self, ports: Ports) -> list[str | os.PathLike[str]]:
+        kubeconfig = self._file("controller-manager.kubeconfig")
+        return [
+            self._binaries["kube-controller-manager"],
+            *_as_client(kubeconfig, ports.controller_manager),
+            f"--controllers={CONTROLLERS}",
+            "--use-service-account-credentials=true",
+            f"--service-account-private-key-file={self._file('service-accounts.key')}",
+            f"--root-ca-file={self._file('ca.crt')}",
+            f"--feature-gates={GATES}",
+            # A node made of processes that is gone is gone: don't leave its pods for five minutes.
+            "--node-monitor-period=2s",
+            "--node-monitor-grace-period=20s",
+        ]
+
+    def _scheduler(self, ports: Ports) -> list[str | os.PathLike[str]]:
+        kubeconfig = self._file("scheduler.kubeconfig")
+        return [self._binaries["kube-scheduler"], *_as_client(kubeconfig, ports.scheduler), f"--feature-gates={GATES}"]
+
+
+def _as_client(kubeconfig: str, port: int) -> list[str]:
+    return [
+        f"--kubeconfig={kubeconfig}",
+        f"--authentication-kubeconfig={kubeconfig}",
+        f"--authorization-kubeconfig={kubeconfig}",
+        f"--bind-address={LOOPBACK}",
+        f"--secure-port={port}",
+        "--leader-elect=false",
+        "--profiling=false",
+    ]
