@@ -1,0 +1,47 @@
+"""What the launcher is to start: the same three verbs for every framework."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import shutil
+import sys
+from collections.abc import Sequence
+
+RECIPES = "trainwright.recipes"
+"""Entry-point group in which an image's package declares its recipes: name = module to run."""
+
+
+class InvalidProgram(ValueError):
+    """There is no such thing to start."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Program:
+    """One program of this pod. `meets_at_once`: its ranks are sure to look for worker 0 as soon as they run."""
+
+    argv: tuple[str, ...]
+    once_a_rank: bool
+    meets_at_once: bool = False
+
+
+def recipe(name: str) -> Program:
+    """A recipe by its name."""
+    recipes = {found.name: found.value for found in importlib.metadata.entry_points(group=RECIPES)}
+    if name not in recipes:
+        raise InvalidProgram(f"unknown recipe {name!r}; this image has: {', '.join(sorted(recipes)) or 'none'}")
+    return Program(argv=(sys.executable, "-m", recipes[name]), once_a_rank=True, meets_at_once=True)
+
+
+def module(name: str, function: str | None, args: Sequence[str]) -> Program:
+    """A user's module, run as `python -m` does, or one function of it."""
+    if function is None:
+        return Program(argv=(sys.executable, "-m", name, *args), once_a_rank=True)
+    return Program(argv=(sys.executable, "-m", "trainwright_runtime.launch.call", name, function, *args), once_a_rank=True)
+
+
+def command(argv: Sequence[str]) -> Program:
+    """A program that knows for itself how to use the pod."""
+    if shutil.which(argv[0]) is None:
+        raise InvalidProgram(f"there is no program {argv[0]!r} in this image")
+    return Program(argv=tuple(argv), once_a_rank=False)

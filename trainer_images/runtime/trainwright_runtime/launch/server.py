@@ -1,0 +1,71 @@
+"""The worker's port: /healthz, /metrics and /progress, served by the launcher from what its ranks leave in their status files."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from trainwright_runtime import metrics
+
+PROGRESS_KEYS = (
+    "step",
+    "totalSteps",
+    "epoch",
+    "samplesPerSecond",
+    "etaSeconds",
+    "resumedFrom",
+    "metrics",
+    "mainMetric",
+    "checkpoint",
+)
+
+
+def read_statuses(directory: Path) -> list[dict[str, Any]]:
+    """What the ranks of this pod last reported, lowest rank first."""
+    statuses = [json.loads(path.read_text()) for path in directory.glob("rank-*.json")]
+    return sorted(statuses, key=lambda status: int(status["rank"]))
+
+
+def progress(statuses: list[dict[str, Any]]) -> Mapping[str, Any]:
+    """The body of /progress: the lowest rank's view."""
+    if not statuses:
+        return {}
+    status = statuses[0]
+    return {key: status[key] for key in PROGRESS_KEYS if key in status} | {"time": status["heartbeat"]}
+
+
+def serve(address: str, port: int, directory: Path) -> ThreadingHTTPServer:
+    """Serve in a daemon thread until the process ends; raises OSError when the port can't be had."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            match self.path.partition("?")[0]:
+                case "/healthz":
+                    self._answer(200, "text/plain; charset=utf-8", b"ok\n")
+                case "/metrics":
+                    self._answer(200, "text/plain; version=0.0.4; charset=utf-8", metrics.render(read_statuses(directory)))
+                case "/progress":
+                    self._answer(200, "application/json", json.dumps(progress(read_statuses(directory))).encode())
+                case _:
+                    self._answer(404, "text/plain; charset=utf-8", b"there are /healthz, /metrics and /progress\n")
+
+        def _answer(self, code: int, kind: str, body: bytes) -> None:
+            self.send_response(code)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """A line a scrape would bury the log of the training."""
+
+    server = ThreadingHTTPServer((address, port), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, name="trainwright-port", daemon=True).start()
+    return server

@@ -1,0 +1,136 @@
+"""How a worker ended, in the words of the contract: which rank failed first, why, and its last lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainwright_runtime.exits import CAUSE_OF_EXIT, MARK, Cause, Exit, say
+
+MESSAGE_BYTES = 4000
+LINES_SHOWN = 30
+LINE_CHARACTERS = 400
+
+_RANK_PREFIX = re.compile(r"^\[rank\d+\]:\s?")
+_TRACEBACK = "Traceback (most recent call last):"
+_PEER_LOST = re.compile(
+    r"gloo.*(closed by peer|reset by peer|Broken pipe|Timed out|Connection refused|Connect timeout)"
+    r"|torch\.distributed\.Dist(Backend|Network|Store)Error"
+    r"|ncclRemoteError|NCCL communicator was aborted|remote process exited",
+    re.IGNORECASE,
+)
+_NOT_PEER_LOST = re.compile(r"address already in use|EADDRINUSE|out of memory", re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """How the worker ended."""
+
+    rank: int
+    exit_code: int
+    message: str
+    cause: Cause | None = None
+    signal: int | None = None
+    time: float = dataclasses.field(default_factory=time.time)
+    lines: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ended:
+    """One rank that has ended."""
+
+    rank: int
+    exit_code: int
+    signal: int | None
+    time: float
+    lines: tuple[str, ...]
+    killed_by_us: bool = False
+
+
+def judge(ended: Sequence[Ended], *, stop_asked: bool) -> Verdict:
+    """The verdict on a worker, all of whose ranks have ended.
+
+    The first failure is the cause of the others; but a rank that only lost its peer may be gone before that peer is.
+    """
+    failed = sorted((rank for rank in ended if rank.exit_code != Exit.DONE), key=lambda rank: rank.time)
+    if not failed:
+        return Verdict(rank=min(rank.rank for rank in ended), exit_code=Exit.DONE, message="done")
+    verdicts = [(rank, _verdict(rank, stop_asked=stop_asked)) for rank in failed]
+    order = {Cause.TERMINATED: 2, Cause.PEER_LOST: 1}
+    return min(verdicts, key=lambda pair: (pair[0].killed_by_us, order.get(pair[1].cause or Cause.ERROR, 0), pair[0].time))[1]
+
+
+def is_peer_lost(rank: Ended) -> bool:
+    """Whether this rank failed only because another one vanished."""
+    return _verdict(rank, stop_asked=False).cause is Cause.PEER_LOST
+
+
+def _verdict(rank: Ended, *, stop_asked: bool) -> Verdict:
+    tail = _last_error(rank.lines)
+    cause, message = Cause.ERROR, tail[0] if tail else f"exit code {rank.exit_code}, nothing written"
+    if rank.signal is not None:
+        message = f"killed by {signal.Signals(rank.signal).name}"
+        if stop_asked and rank.signal == signal.SIGTERM:
+            cause = Cause.TERMINATED
+    elif rank.exit_code in CAUSE_OF_EXIT:
+        cause = CAUSE_OF_EXIT[Exit(rank.exit_code)]
+    text = "\n".join(tail)
+    if cause is Cause.ERROR and _PEER_LOST.search(text) and not _NOT_PEER_LOST.search(text):
+        cause = Cause.PEER_LOST
+    return Verdict(
+        rank=rank.rank,
+        exit_code=rank.exit_code,
+        message=message,
+        cause=cause,
+        signal=rank.signal,
+        time=rank.time,
+        lines=rank.lines,
+    )
+
+
+def _last_error(lines: Sequence[str]) -> list[str]:
+    """The exception that ended the program and what follows it; without one, the runtime's own last word, or the last line."""
+    plain = [_RANK_PREFIX.sub("", line) for line in lines]
+    for start in range(len(plain) - 1, -1, -1):
+        if plain[start].startswith(MARK):
+            return [plain[start].removeprefix(MARK)]
+        if plain[start] == _TRACEBACK:
+            raised = [line for line in plain[start + 1 :] if line.strip() and not line.startswith(" ")]
+            if raised:
+                return raised
+    written = [line for line in plain if line.strip()]
+    return written[-1:]
+
+
+def write_termination_message(verdict: Verdict, path: Path | None) -> None:
+    """Leave the verdict where the kubelet picks it up, cut to what it takes."""
+    if path is None:
+        return
+    try:
+        path.write_bytes(encode(verdict))
+    except OSError as error:
+        say(f"termination message could not be written to {path}: {error.strerror}")
+
+
+def encode(verdict: Verdict) -> bytes:
+    """The termination message, at most MESSAGE_BYTES long: the oldest lines go first."""
+    lines = [line[:LINE_CHARACTERS] for line in verdict.lines[-LINES_SHOWN:]]
+    while True:
+        content = {
+            "rank": verdict.rank,
+            "exitCode": verdict.exit_code,
+            "signal": verdict.signal,
+            "time": round(verdict.time, 3),
+            "cause": verdict.cause,
+            "message": verdict.message[:LINE_CHARACTERS],
+            "lines": lines,
+        }
+        encoded = json.dumps(content, ensure_ascii=False).encode(errors="replace")
+        if len(encoded) <= MESSAGE_BYTES or not lines:
+            return encoded
+        lines = lines[1:]

@@ -1,0 +1,150 @@
+"""A directory that is either complete or not there: how checkpoints and model artifacts are written.
+
+The files go into a hidden directory beside the final place, each flushed to disk; `manifest.json`, with the sha256 of every
+one, seals them as the last; then the directory is renamed. A reader that finds a manifest finds everything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+Writer = Callable[[IO[bytes]], object]
+"""Writes one file's content to the stream it is given, from start to end."""
+
+_HIDDEN = re.compile(r"\.(?P<name>.+)\.(?P<why>tmp|removed|replaced)-[0-9a-f]{8}")
+
+
+class Incomplete(Exception):
+    """There is no manifest."""
+
+
+class Damaged(Exception):
+    """What is there is not what was written."""
+
+
+def write_sealed(path: Path, files: Mapping[str, Writer], facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Write the directory `path`, in place of one that may be there; returns its manifest.
+
+    Raises what the writers and the file system raise, mostly OSError; what was there before is then as it was.
+    """
+    aside = _hidden(path, "tmp")
+    manifest: dict[str, Any] = {"format": FORMAT, **facts, "files": {}}
+    try:
+        aside.mkdir()
+        for name, write in files.items():
+            manifest["files"][name] = _write_file(aside / name, write)
+        seal = json.dumps(manifest, indent=1).encode()
+        _write_file(aside / MANIFEST, lambda stream: stream.write(seal))
+        _flush_directory(aside)
+        _put_in_place(aside, path)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return manifest
+
+
+def read_seal(path: Path) -> Mapping[str, Any]:
+    """The manifest of a directory; raises Incomplete or Damaged."""
+    try:
+        manifest: Any = json.loads((path / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        raise Incomplete from None
+    except (OSError, ValueError) as error:
+        raise Damaged(f"{MANIFEST} can't be read ({error})") from None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise Damaged(f"{MANIFEST} lacks the list of files")
+    if manifest.get("format") != FORMAT:
+        raise Damaged(f"{MANIFEST} has format {manifest.get('format')}; this runtime reads {FORMAT}")
+    return manifest
+
+
+def verify(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Read every file and compare it with the manifest; raises Damaged."""
+    for name, facts in manifest["files"].items():
+        try:
+            with (path / name).open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise Damaged(f"{name} can't be read ({error.strerror})") from None
+        if digest != facts["sha256"]:
+            raise Damaged(f"the sha256 of {name} differs from the manifest's")
+
+
+def remove(path: Path) -> None:
+    """Delete a sealed directory. Renamed first: half-deleted, it would pass for damaged."""
+    removed = _hidden(path, "removed")
+    os.rename(path, removed)
+    shutil.rmtree(removed, ignore_errors=True)
+
+
+def recover(parent: Path, pattern: str) -> None:
+    """Put back or remove what killed writers of the directories named like `pattern` left in `parent`."""
+    for entry in sorted(parent.glob(f".{pattern}")):
+        if (hidden := _HIDDEN.fullmatch(entry.name)) is None:
+            continue
+        path = parent / hidden["name"]
+        if hidden["why"] == "replaced" and not path.exists():
+            os.rename(entry, path)
+        else:
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def _hidden(path: Path, why: str) -> Path:
+    return path.with_name(f".{path.name}.{why}-{uuid.uuid4().hex[:8]}")
+
+
+def _put_in_place(aside: Path, path: Path) -> None:
+    # A directory can't be renamed over another one that has files. A kill between the two renames leaves the old one under
+    # a name that recover() puts back.
+    replaced = _hidden(path, "replaced")
+    if path.exists():
+        os.rename(path, replaced)
+    os.rename(aside, path)
+    _flush_directory(path.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+class _HashingStream:
+    """A binary file that is hashed on its way to disk, so that it needn't be read again."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        written = self._stream.write(data)
+        self.size += written
+        return written
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+def _write_file(path: Path, write: Writer) -> dict[str, Any]:
+    with path.open("xb") as stream:
+        hashing = _HashingStream(stream)
+        write(hashing)  # type: ignore[arg-type]
+        stream.flush()
+        os.fsync(stream.fileno())
+    return {"sha256": hashing.digest.hexdigest(), "bytes": hashing.size}
+
+
+def _flush_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,275 @@
+"""One training loop's checkpoints, resume, stop and progress.
+
+The loop says when a step is done; everything that follows from it is decided here. State leaves the training's tensors in one
+short copy, and reaches the disk in a background thread of rank 0.
+"""
+
+from __future__ import annotations
+
+import functools
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainwright_runtime.checkpoint import Checkpoint, CheckpointStore, NoUsableCheckpoint, Writer
+from trainwright_runtime.environment import RankEnvironment
+from trainwright_runtime.exits import Exit, leave, say
+from trainwright_runtime.progress import reporter
+from trainwright_runtime.torch.gang import Gang
+from trainwright_runtime.torch.state import cpu_copy, generator_states, set_generator_states, unwrapped
+
+LOSS_SECONDS = 0.5
+"""Reading a loss off a GPU waits for the GPU, so it is read this seldom."""
+
+MAX_FAILED_SAVES = 3
+"""Failures in a row after which training on, without a way back, is worse than stopping."""
+
+
+class Run:
+    """A training loop that can be stopped at any step and goes on from there.
+
+    Every rank makes one, after `init_process_group` where there is one. `state` is a dict of plain values and tensors of the
+    caller's own, saved with the model and filled in by `resume`. Attributes to read: `steps` (optimizer steps taken), `epoch`,
+    and `position` (samples of this epoch that the gang has trained on).
+    """
+
+    def __init__(
+        self,
+        *,
+        model: Any,
+        optimizer: Any,
+        scheduler: Any = None,
+        scaler: Any = None,
+        state: dict[str, Any] | None = None,
+        total_steps: int | None = None,
+        main_metric: str | None = None,
+    ) -> None:
+        self.environment = RankEnvironment.read()
+        self.steps = 0
+        self.epoch = 0
+        self.position = 0
+        self.state: dict[str, Any] = {} if state is None else state
+        self._model = unwrapped(model)
+        parts = {"optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
+        self._parts = {name: part for name, part in parts.items() if part is not None}
+        self._gang = Gang()
+        self._reporter = reporter()
+        self._reporter.report(total_steps=total_steps, main_metric=main_metric)
+        self._policy = self.environment.checkpoint
+        self._store = self._open_store()
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trainwright-checkpoint")
+        self._in_flight: Future[Checkpoint] | None = None
+        self._failed_saves = 0
+        self._saved_step: int | None = None
+        self._saved_at = time.monotonic()
+        self._taken = 0
+        self._epoch_generators: dict[str, Any] | None = None
+        self._loss_read = 0.0
+        self._stop_asked = threading.Event()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, lambda _signal, _frame: self._stop_asked.set())
+
+    def resume(self) -> int:
+        """Load the newest usable checkpoint, if there is one; returns the step it was taken at, 0 without one.
+
+        Ends the process with code 65 when every checkpoint is damaged, or belongs to another model.
+        """
+        path, fault = self._gang.from_main(self._find() if self._gang.rank == 0 else None)
+        if fault is not None:
+            leave(Exit.NO_CHECKPOINT, fault)
+        if path is None:
+            return 0
+        try:
+            facts = self._load(Path(path))
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            leave(Exit.NO_CHECKPOINT, f"checkpoint {Path(path).name} does not fit this training: {error}")
+        self._saved_step = self.steps
+        self._reporter.report(resumed_from=self.steps, epoch=self.epoch)
+        self._reporter.checkpoint_found(step=self.steps, path=Path(path), written=facts["time"])
+        if self._gang.rank == 0:
+            say(f"resumed from {Path(path).name}: epoch {self.epoch}, {self.position} samples into it")
+        return self.steps
+
+    def epochs(self, count: int) -> Iterator[int]:
+        """The epochs that are still to train, the one that was interrupted first."""
+        while self.epoch < count:
+            if self.position == 0:
+                self._epoch_generators = generator_states()
+            yield self.epoch
+            self.epoch += 1
+            self.position = 0
+
+    def batches(self, loader: Any, *, samples: int | None = None) -> Iterator[Any]:
+        """The batches of this epoch that are still to train; `samples` in one, over all ranks, if not the loader's batch size.
+
+        What was trained before is drawn and passed over, with the generators as they were at the start of the epoch, so that
+        a loader that shuffles or augments at random repeats itself exactly.
+        """
+        in_a_batch = samples if samples is not None else loader.batch_size * self._gang.size
+        done = self.position // in_a_batch
+        generators = generator_states()
+        if done and self._epoch_generators is not None:
+            set_generator_states(self._epoch_generators)
+        iterator = iter(loader)
+        for _ in range(done):
+            next(iterator, None)
+        if done:
+            set_generator_states(generators)
+        for batch in iterator:
+            self._taken += in_a_batch
+            yield batch
+
+    def step(self, *, loss: Any = None, samples: int | None = None) -> None:
+        """An optimizer step is done. Saves when a checkpoint is due; on SIGTERM saves, and ends the process with code 143.
+
+        `samples` is what the gang trained on in this step; by default what `batches` gave out since the last one.
+        """
+        self.steps += 1
+        taken = self._taken if samples is None else samples
+        self._taken = 0
+        self.position += taken
+        now = time.monotonic()
+        metrics = None
+        if loss is not None and now - self._loss_read >= LOSS_SECONDS:
+            metrics = {"loss": float(loss)}
+            self._loss_read = now
+        self._reporter.report(step=self.steps, epoch=self.epoch, samples=taken, metrics=metrics)
+        stop, save = self._gang.meet(stop=self._stop_asked.is_set(), save=self._is_save_due_by_time(now))
+        if stop:
+            self._stop()
+        if save or (self._policy.every_steps and self.steps % self._policy.every_steps == 0):
+            self.save()
+
+    def log(self, **metrics: float) -> None:
+        """Report metrics by name, such as `val_accuracy`."""
+        self._reporter.report(metrics=metrics)
+
+    def save(self) -> None:
+        """Take a checkpoint now. Every rank must call it; it returns when the state is copied, before it is written."""
+        if self._store is None or self._saved_step == self.steps:
+            return
+        began = time.perf_counter()
+        self._saved_step = self.steps
+        self._saved_at = time.monotonic()
+        generators = self._gang.gather({"now": generator_states(), "epoch": self._epoch_generators})
+        if generators is None:
+            return
+        self._settle()
+        files = {"model.pt": self._model.state_dict(), "training.pt": self._training_state()}
+        files |= {f"rank-{rank}.pt": states for rank, states in enumerate(generators)}
+        writers: dict[str, Writer] = {name: functools.partial(torch.save, cpu_copy(content)) for name, content in files.items()}
+        self._in_flight = self._writer.submit(self._write, self._store, self.steps, writers, self._facts())
+        self._reporter.checkpoint_blocked(time.perf_counter() - began)
+
+    def close(self) -> None:
+        """The training is over: take the last checkpoint and wait until it is written."""
+        self.save()
+        self._settle(must_succeed=True)
+        self._writer.shutdown()
+        self._reporter.flush()
+        self._gang.barrier()
+
+    def _open_store(self) -> CheckpointStore | None:
+        if self._policy.directory is None:
+            return None
+        # `Never` leaves out what this job didn't write: so its later attempts still resume from their own.
+        only_uid = self.environment.uid if self._policy.resume == "Never" else None
+        return CheckpointStore(self._policy.directory, keep=self._policy.keep, only_uid=only_uid)
+
+    def _find(self) -> tuple[str | None, str | None]:
+        """Path of the checkpoint to resume from, and what is wrong when there can't be one."""
+        if self._store is None:
+            return None, None
+        self._store.prepare()
+        if self._policy.resume == "Never" and self.environment.attempt == 1:
+            return None, None
+        try:
+            checkpoint = self._store.newest()
+        except NoUsableCheckpoint as error:
+            return None, str(error)
+        return (str(checkpoint.path) if checkpoint is not None else None), None
+
+    def _load(self, path: Path) -> Mapping[str, Any]:
+        training = torch.load(path / "training.pt", map_location="cpu", weights_only=True)
+        saved = set(training["parts"])
+        if saved != set(self._parts):
+            raise ValueError(f"it holds {', '.join(sorted(saved))}; this training has {', '.join(sorted(self._parts))}")
+        self._model.load_state_dict(torch.load(path / "model.pt", map_location="cpu", weights_only=True))
+        for name, part in self._parts.items():
+            part.load_state_dict(training["parts"][name])
+        self.state.clear()
+        self.state.update(training["state"])
+        facts: Mapping[str, Any] = training["facts"]
+        self.steps, self.epoch, self.position = facts["step"], facts["epoch"], facts["position"]
+        generators = path / f"rank-{self._gang.rank}.pt"
+        if generators.exists():
+            states = torch.load(generators, map_location="cpu", weights_only=True)
+            self._epoch_generators = states["epoch"]
+            set_generator_states(states["now"])
+        else:
+            say(f"{path.name} was written by {facts['worldSize']} ranks: rank {self._gang.rank} starts its random numbers afresh")
+        return facts
+
+    def _training_state(self) -> dict[str, Any]:
+        return {
+            "parts": {name: part.state_dict() for name, part in self._parts.items()},
+            "state": self.state,
+            "facts": {"step": self.steps, "time": time.time(), **self._facts()},
+        }
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "framework": "torch",
+            "frameworkVersion": str(torch.__version__),
+            "job": self.environment.job,
+            "uid": self.environment.uid,
+            "attempt": self.environment.attempt,
+            "epoch": self.epoch,
+            "position": self.position,
+            "worldSize": self._gang.size,
+        }
+
+    def _write(self, store: CheckpointStore, step: int, writers: Mapping[str, Writer], facts: Mapping[str, Any]) -> Checkpoint:
+        began = time.perf_counter()
+        try:
+            checkpoint = store.write(step, writers, facts)
+        except Exception as error:
+            say(f"checkpoint step-{step} could not be written: {error}; those before it are intact")
+            self._reporter.checkpoint_failed()
+            raise
+        seconds = time.perf_counter() - began
+        self._reporter.checkpoint_written(step=step, path=checkpoint.path, write_seconds=seconds, size=checkpoint.size)
+        return checkpoint
+
+    def _settle(self, *, must_succeed: bool = False) -> None:
+        """Wait for the write in flight, and face its failure."""
+        if self._in_flight is None:
+            return
+        try:
+            self._in_flight.result()
+            self._failed_saves = 0
+        except Exception:
+            self._failed_saves += 1
+            if must_succeed or self._failed_saves >= MAX_FAILED_SAVES:
+                raise
+        finally:
+            self._in_flight = None
+
+    def _is_save_due_by_time(self, now: float) -> bool:
+        if self._policy.every_seconds is None or now - self._saved_at < self._policy.every_seconds:
+            return False
+        return self._in_flight is None or self._in_flight.done()
+
+    def _stop(self) -> None:
+        self.save()
+        self._settle(must_succeed=True)
+        self._reporter.close()
+        self._gang.disband()
+        kept = "its checkpoint is written" if self._store is not None else "there is no checkpoint directory to save to"
+        leave(Exit.TERMINATED, f"asked to stop: left after step {self.steps}, {kept}")

@@ -1,0 +1,222 @@
+"""Trains an image classifier on any number of ranks, from top to bottom: set up, data, model, loop, test, save.
+
+Gradients are averaged over the global batch, however it is shared out, so the loss curve doesn't depend on the number of
+workers. Everything that must survive a stop is in `run` (see `trainwright_runtime.torch`): weights, optimizer, place in the
+data, random numbers, and the history in `run.state`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+from trainwright_runtime.config import InvalidConfig
+from trainwright_runtime.environment import RankEnvironment
+from trainwright_runtime.exits import Exit, leave, say
+from trainwright_runtime.torch import Run
+from trainwright_torch.image_classification import artifacts, data, models
+from trainwright_torch.image_classification.config import TrainingConfig
+from trainwright_torch.image_classification.scores import Scores
+
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def train(environment: RankEnvironment, config: TrainingConfig) -> None:
+    """The whole training of one rank."""
+    # --- set up -------------------------------------------------------------------------------------------------------
+    rank, world_size = environment.rank, environment.world_size
+    try:
+        device = choose_device(config, environment)
+        images = data.load(environment.data, config)
+        torch.manual_seed(config.seed)
+        model = models.build(config, channels=images.shape[0], classes=len(images.classes)).to(device)
+    except InvalidConfig as error:
+        leave(Exit.INVALID_CONFIG, str(error))
+    if world_size > 1:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if environment.is_main:
+        sizes = f"{len(images.train)} training, {len(images.validation)} validation, {len(images.test)} test images"
+        say(f"{world_size} rank{'s' if world_size > 1 else ''} on {device.type}: {sizes} in {len(images.classes)} classes")
+
+    # --- model --------------------------------------------------------------------------------------------------------
+    # From here on the ranks differ: dropout must not hit the same features everywhere.
+    torch.manual_seed(config.seed + rank)
+    trained = DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None) if world_size > 1 else model
+    optimizer = build_optimizer(config, model)
+    scheduler = build_scheduler(config, optimizer)
+    scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+    mixed = torch.autocast(device.type, dtype=PRECISIONS.get(config.precision), enabled=config.precision != "fp32")
+
+    # --- loop ---------------------------------------------------------------------------------------------------------
+    steps_an_epoch = -(-len(images.train) // config.global_batch)
+    run = Run(
+        model=model,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        scaler=scaler,
+        state={"losses": [], "epochs": [], "best_weights": None, "finished": False},
+        total_steps=config.epochs * steps_an_epoch,
+        main_metric="val_accuracy",
+    )
+    run.resume()
+    for epoch in run.epochs(0 if run.state["finished"] else config.epochs):
+        trained.train()
+        steps = data.plan_epoch(
+            len(images.train),
+            epoch=epoch,
+            seed=config.seed,
+            start=run.position,
+            global_batch=config.global_batch,
+            micro_batch=config.micro_batch,
+            rank=rank,
+            world_size=world_size,
+        )
+        batches = data.batches(images.train, [indices for step in steps for indices in step.micro_batches], config)
+        for step in steps:
+            loss = torch.zeros((), device=device)
+            for number in range(len(step.micro_batches)):
+                inputs, labels = (tensor.to(device, non_blocking=True) for tensor in next(batches))
+                is_last = number == len(step.micro_batches) - 1
+                # Only the last micro-batch of a step makes the ranks exchange gradients.
+                with contextlib.nullcontext() if is_last or world_size == 1 else trained.no_sync():
+                    with mixed:
+                        micro_loss = F.cross_entropy(trained(inputs), labels, reduction="sum") / step.samples
+                    if step.is_padding:
+                        micro_loss = micro_loss * 0.0
+                    # DDP averages over ranks; the sum over them is what a step over the global batch asks for.
+                    scaler.scale(micro_loss * world_size).backward()
+                loss += micro_loss.detach()
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+            time.sleep(config.step_delay_seconds)
+            if (run.steps + 1) % config.log_every_steps == 0:
+                total_loss = float(sum_over_ranks(loss, world_size))
+                run.state["losses"].append([run.steps + 1, total_loss])
+                run.log(loss=total_loss)
+            run.step(samples=step.samples)
+
+        scores = evaluate(trained, images.validation, len(images.classes), mixed, device, environment, config)
+        run.log(val_loss=scores.loss, val_accuracy=scores.accuracy, val_f1=scores.macro_f1)
+        rate = optimizer.param_groups[0]["lr"]
+        run.state["epochs"].append(
+            {
+                "epoch": epoch,
+                "val_loss": scores.loss,
+                "val_accuracy": scores.accuracy,
+                "val_f1": scores.macro_f1,
+                "learning_rate": rate,
+            }
+        )
+        if environment.is_main:
+            say(f"epoch {epoch + 1}/{config.epochs}: validation loss {scores.loss:.4f}, accuracy {scores.accuracy:.4f}")
+        if scheduler is not None:
+            scheduler.step()
+        # Every rank has the same scores, so every rank comes to the same decision.
+        if config.early_stopping_epochs is not None:
+            losses = [record["val_loss"] for record in run.state["epochs"]]
+            epochs_since_best = len(losses) - 1 - losses.index(min(losses))
+            if epochs_since_best == 0:
+                run.state["best_weights"] = {
+                    name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()
+                }
+            if epochs_since_best >= config.early_stopping_epochs:
+                if environment.is_main:
+                    say(f"stopping early: no better validation loss for {epochs_since_best} epochs")
+                break
+    run.state["finished"] = True
+    run.close()
+
+    # --- test and save ------------------------------------------------------------------------------------------------
+    if run.state["best_weights"] is not None:
+        model.load_state_dict(run.state["best_weights"])
+    scores = evaluate(trained, images.test, len(images.classes), mixed, device, environment, config)
+    run.log(test_loss=scores.loss, test_accuracy=scores.accuracy, test_f1=scores.macro_f1)
+    if environment.is_main:
+        path = artifacts.save(environment, config, images, model, run, scores)
+        say(f"test accuracy {scores.accuracy:.4f}, macro F1 {scores.macro_f1:.4f}; model and report in {path}")
+    if world_size > 1:
+        # A rank that tears down while another still talks makes gloo abort now and then.
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+def choose_device(config: TrainingConfig, environment: RankEnvironment) -> torch.device:
+    """The rank's own GPU if it has one, else the CPU."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if config.device == "cpu" or (config.device == "auto" and gpus < environment.local_world_size):
+        return torch.device("cpu")
+    if environment.local_rank >= gpus:
+        raise InvalidConfig(
+            f"key 'device' has the value 'cuda', but this worker has {gpus} GPUs for {environment.local_world_size} ranks"
+        )
+    torch.cuda.set_device(environment.local_rank)
+    return torch.device("cuda", environment.local_rank)
+
+
+def build_optimizer(config: TrainingConfig, model: torch.nn.Module) -> torch.optim.Optimizer:
+    """The configured optimizer over all weights."""
+    rate, decay = config.learning_rate, config.weight_decay
+    match config.optimizer:
+        case "adam":
+            return torch.optim.Adam(model.parameters(), lr=rate, weight_decay=decay)
+        case "adamw":
+            return torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=decay)
+        case "sgd":
+            return torch.optim.SGD(model.parameters(), lr=rate, weight_decay=decay, momentum=config.momentum)
+
+
+def build_scheduler(config: TrainingConfig, optimizer: torch.optim.Optimizer) -> Any:
+    """The configured schedule, to be stepped once an epoch; None for a constant rate."""
+    match config.schedule:
+        case "none":
+            return None
+        case "step":
+            return torch.optim.lr_scheduler.StepLR(optimizer, config.schedule_epochs, gamma=config.schedule_factor)
+        case "cosine":
+            return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs)
+        case "exponential":
+            return torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=config.schedule_factor)
+
+
+@torch.no_grad()
+def evaluate(
+    model: torch.nn.Module,
+    dataset: Any,
+    classes: int,
+    mixed: Any,
+    device: torch.device,
+    environment: RankEnvironment,
+    config: TrainingConfig,
+) -> Scores:
+    """Scores over a whole data set, each rank having looked at its share: the same on every rank."""
+    model.eval()
+    share = range(environment.rank, len(dataset), environment.world_size)
+    size = config.micro_batch or -(-config.global_batch // environment.world_size)
+    index_lists = [list(share[at : at + size]) for at in range(0, len(share), size)]
+    confusion = torch.zeros(classes, classes, dtype=torch.float64, device=device)
+    loss = torch.zeros((), dtype=torch.float64, device=device)
+    # Without DDP's wrapper: its forward may exchange buffers, and ranks have unequal numbers of batches here.
+    bare = model.module if isinstance(model, DistributedDataParallel) else model
+    for inputs, labels in data.batches(dataset, index_lists, config):
+        labels = labels.to(device, non_blocking=True)
+        with mixed:
+            logits = bare(inputs.to(device, non_blocking=True)).float()
+        loss += F.cross_entropy(logits, labels, reduction="sum")
+        pairs = labels * classes + logits.argmax(1)
+        confusion += torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+    loss, confusion = sum_over_ranks(loss, environment.world_size), sum_over_ranks(confusion, environment.world_size)
+    return Scores(loss=float(loss) / len(dataset), confusion=confusion.long().tolist())
+
+
+def sum_over_ranks(value: torch.Tensor, world_size: int) -> torch.Tensor:
+    """The sum of every rank's value, on every rank."""
+    if world_size > 1:
+        dist.all_reduce(value)
+    return value
