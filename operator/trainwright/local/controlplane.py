@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -148,7 +147,7 @@ class ControlPlane:
     def _file(self, name: str) -> str:
         return str(self._pki / name)
 
-    def _etcd(self, ports: Ports) -> list[str | os.PathLike[str]]:
+    def _etcd(self, ports: Ports) -> list[str | Path]:
         client, peer = f"http://{LOOPBACK}:{ports.etcd}", f"http://{LOOPBACK}:{ports.etcd_peer}"
         return [
             self._binaries["etcd"],
@@ -163,7 +162,7 @@ class ControlPlane:
             "--log-level=warn",
         ]
 
-    def _apiserver(self, ports: Ports) -> list[str | os.PathLike[str]]:
+    def _apiserver(self, ports: Ports) -> list[str | Path]:
         return [
             self._binaries["kube-apiserver"],
             f"--etcd-servers=http://{LOOPBACK}:{ports.etcd}",
@@ -195,7 +194,7 @@ class ControlPlane:
             "--profiling=false",
         ]
 
-    def _controller_manager(self, ports: Ports) -> list[str | os.PathLike[str]]:
+    def _controller_manager(self, ports: Ports) -> list[str | Path]:
         kubeconfig = self._file("controller-manager.kubeconfig")
         return [
             self._binaries["kube-controller-manager"],
@@ -210,7 +209,7 @@ class ControlPlane:
             "--node-monitor-grace-period=20s",
         ]
 
-    def _scheduler(self, ports: Ports) -> list[str | os.PathLike[str]]:
+    def _scheduler(self, ports: Ports) -> list[str | Path]:
         kubeconfig = self._file("scheduler.kubeconfig")
         return [self._binaries["kube-scheduler"], *_as_client(kubeconfig, ports.scheduler), f"--feature-gates={GATES}"]
 

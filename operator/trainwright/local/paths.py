@@ -14,7 +14,9 @@ def checkout() -> Path:
     """The repository's root. Raises `NotACheckout`."""
     root = Path(__file__).resolve().parents[3]
     if not (root / "tools" / "kubernetes" / "go.mod").exists():
-        raise NotACheckout(f"the local twin needs a checkout of Trainwright; {root} is none. Clone the repository and run `make setup`")
+        raise NotACheckout(
+            f"the local twin needs a checkout of Trainwright; {root} is none. Clone the repository and run `make setup`"
+        )
     return root
 
 

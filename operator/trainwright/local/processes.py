@@ -1,6 +1,7 @@
 """Processes that outlive the command that started them, known by pid and start time in a file of the twin's state.
 
-A pid alone is no proof: it may have been given to another process since."""
+A pid alone is no proof: it may have been given to another process since.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,193 @@
+"""What a container of a pod becomes on this machine: directories for its volumes, an environment, a command line.
+
+There is no mount namespace: absolute paths of mounts are replaced by the directories behind them wherever they occur in
+environment values, arguments and the working directory.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainwright.api.model import amount
+from trainwright.cluster.port import CLAIMS, CONFIG_MAPS, SECRETS, VOLUMES, Cluster, NotFound, Object
+
+_HOST_PATHS = ("/dev/shm",)  # noqa: S108 - shared with the machine; a process needs no mount of its own for it
+
+
+class NotYet(Exception):
+    """Something that the pod needs is not there; the message names it, and trying again may help."""
+
+
+@dataclass(frozen=True)
+class Mounts:
+    """Absolute paths inside the container and the directories (or files) that stand for them."""
+
+    paths: Mapping[str, Path]
+
+    def rewrite(self, text: str) -> str:
+        """The text with every mounted path replaced, longest first, only where a path begins and its component ends."""
+        if not self.paths:
+            return text
+        known = "|".join(re.escape(path) for path in sorted(self.paths, key=len, reverse=True))
+        return re.sub(rf"(?<![\w./-])(?:{known})(?![\w.-])", lambda match: str(self.paths[match.group(0)]), text)
+
+
+async def mount(cluster: Cluster, pod: Object, container: Object, folder: Path) -> Mounts:
+    """Make the pod's volumes under `folder`. Raises `NotYet`."""
+    volumes = {volume["name"]: volume for volume in pod["spec"].get("volumes", [])}
+    made: dict[str, Path | None] = {}
+    paths: dict[str, Path] = {}
+    for wanted in container.get("volumeMounts", []):
+        name = wanted["name"]
+        if name not in made:
+            made[name] = await _volume(cluster, pod, volumes[name], folder / "volumes" / name)
+        source = made[name]
+        if source is None or wanted["mountPath"] in _HOST_PATHS:
+            continue
+        if wanted.get("subPath"):
+            source = source / wanted["subPath"]
+            if not source.exists():
+                source.mkdir(parents=True)
+        paths[wanted["mountPath"].rstrip("/")] = source
+    message = folder / "termination-log"
+    message.touch()
+    paths[container.get("terminationMessagePath", "/dev/termination-log")] = message
+    return Mounts(paths)
+
+
+async def _volume(cluster: Cluster, pod: Object, volume: Object, folder: Path) -> Path | None:
+    """The directory behind a volume; None for one that needs no directory here."""
+    namespace = pod["metadata"]["namespace"]
+    if "persistentVolumeClaim" in volume:
+        return await _claim(cluster, namespace, volume["persistentVolumeClaim"]["claimName"])
+    folder.mkdir(parents=True, exist_ok=True)
+    if "emptyDir" in volume:
+        return folder
+    for source in volume.get("projected", {}).get("sources", [volume]):
+        for name, content in (await _files(cluster, pod, source)).items():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+    return folder
+
+
+async def _files(cluster: Cluster, pod: Object, source: Object) -> dict[str, bytes]:
+    namespace = pod["metadata"]["namespace"]
+    if config := source.get("configMap"):
+        data = await _data(cluster, namespace, config["name"], secret=False, optional=config.get("optional", False))
+        return _selected(data, config.get("items"))
+    if secret := source.get("secret"):
+        name = secret.get("secretName") or secret["name"]
+        data = await _data(cluster, namespace, name, secret=True, optional=secret.get("optional", False))
+        return _selected(data, secret.get("items"))
+    if downward := source.get("downwardAPI"):
+        return {
+            item["path"]: field(pod, item["fieldRef"]["fieldPath"]).encode()
+            for item in downward.get("items", [])
+            if "fieldRef" in item
+        }
+    if "serviceAccountToken" in source:
+        return {}
+    kinds = ", ".join(sorted(source.keys() - {"name"})) or "nothing"
+    raise NotYet(f"volume of kind {kinds} is not known to the process node (docs/local-twin.md)")
+
+
+def _selected(data: dict[str, bytes], items: list[dict[str, str]] | None) -> dict[str, bytes]:
+    return data if items is None else {item["path"]: data[item["key"]] for item in items if item["key"] in data}
+
+
+async def _claim(cluster: Cluster, namespace: str, name: str) -> Path:
+    try:
+        claim = await cluster.get(CLAIMS, name, namespace)
+    except NotFound:
+        raise NotYet(f'persistentvolumeclaim "{name}" not found') from None
+    volume_name = claim["spec"].get("volumeName")
+    if not volume_name or claim.get("status", {}).get("phase") != "Bound":
+        raise NotYet(f'persistentvolumeclaim "{name}" is not bound yet')
+    volume = await cluster.get(VOLUMES, volume_name)
+    path = volume["spec"].get("hostPath", {}).get("path")
+    if not path:
+        raise NotYet(f'persistentvolumeclaim "{name}": volume {volume_name} is not a directory of this machine')
+    directory = Path(path)
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+async def _data(cluster: Cluster, namespace: str, name: str, *, secret: bool, optional: bool) -> dict[str, bytes]:
+    resource = SECRETS if secret else CONFIG_MAPS
+    try:
+        obj = await cluster.get(resource, name, namespace)
+    except NotFound:
+        if optional:
+            return {}
+        raise NotYet(f'{resource.kind.lower()} "{name}" not found') from None
+    plain = {key: value.encode() for key, value in (obj.get("data") or {}).items()}
+    if secret:
+        return {key: base64.b64decode(value) for key, value in plain.items()}
+    binary = {key: base64.b64decode(value) for key, value in (obj.get("binaryData") or {}).items()}
+    return plain | binary
+
+
+async def environment(cluster: Cluster, pod: Object, container: Object) -> dict[str, str]:
+    """The container's own variables, references resolved. Raises `NotYet`."""
+    namespace = pod["metadata"]["namespace"]
+    result: dict[str, str] = {}
+    for source in container.get("envFrom", []):
+        reference = source.get("configMapRef") or source.get("secretRef") or {}
+        data = await _data(
+            cluster, namespace, reference["name"], secret="secretRef" in source, optional=reference.get("optional", False)
+        )
+        result |= {source.get("prefix", "") + key: value.decode() for key, value in data.items()}
+    for variable in container.get("env", []):
+        if (source := variable.get("valueFrom")) is not None:
+            value = await _reference(cluster, pod, container, source)
+            if value is not None:
+                result[variable["name"]] = value
+        else:
+            result[variable["name"]] = expand(variable.get("value", ""), result)
+    return result
+
+
+async def _reference(cluster: Cluster, pod: Object, container: Object, source: Object) -> str | None:
+    if "fieldRef" in source:
+        return field(pod, source["fieldRef"]["fieldPath"])
+    if "resourceFieldRef" in source:
+        kind, _, name = source["resourceFieldRef"]["resource"].partition(".")
+        given = container.get("resources", {}).get(kind, {}).get(name, "0")
+        divisor = amount(str(source["resourceFieldRef"].get("divisor") or "1")) or 1.0
+        return str(-int(-amount(str(given)) // divisor))
+    secret = "secretKeyRef" in source
+    reference = source["secretKeyRef" if secret else "configMapKeyRef"]
+    optional = reference.get("optional", False)
+    data = await _data(cluster, pod["metadata"]["namespace"], reference["name"], secret=secret, optional=optional)
+    if reference["key"] in data:
+        return data[reference["key"]].decode()
+    if optional:
+        return None
+    raise NotYet(f"couldn't find key {reference['key']} in {'Secret' if secret else 'ConfigMap'} {reference['name']}")
+
+
+def field(pod: Object, path: str) -> str:
+    """What the downward API gives for a field path such as `metadata.labels['x']` or `status.podIP`."""
+    if match := re.fullmatch(r"metadata\.(labels|annotations)\['(.+)'\]", path):
+        return str(pod["metadata"].get(match.group(1), {}).get(match.group(2), ""))
+    node: Any = pod
+    for part in path.split("."):
+        node = node.get(part, "") if isinstance(node, dict) else ""
+    return str(node)
+
+
+def expand(text: str, values: Mapping[str, str]) -> str:
+    """`$(NAME)` replaced as Kubernetes does: unknown names stay, `$$` is a dollar."""
+
+    def one(match: re.Match[str]) -> str:
+        if match.group(0) == "$$":
+            return "$"
+        return values.get(match.group(1), match.group(0))
+
+    return re.sub(r"\$\$|\$\(([\w.-]+)\)", one, text)

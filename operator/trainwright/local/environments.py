@@ -1,0 +1,84 @@
+"""The trainer images of a laptop: one virtual environment for each, made from the image folder's lock when first needed."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from trainwright.local.paths import checkout
+
+STAMP = "trainwright.stamp"
+
+
+class EnvironmentFailed(RuntimeError):
+    """An environment could not be made; the message ends with the installer's last line."""
+
+
+def image_folder(image: str) -> Path | None:
+    """The folder under trainer_images/ behind an image's name; None for an image that isn't one of ours."""
+    name = image.rsplit("/", 1)[-1].split("@", maxsplit=1)[0].split(":", maxsplit=1)[0]
+    folder = checkout() / "trainer_images" / name
+    return folder if (folder / "requirements.lock").exists() else None
+
+
+def executables(folder: Path) -> Path:
+    return folder / ".venv" / "bin"
+
+
+def is_ready(folder: Path) -> bool:
+    """Whether the environment is there and is what the lock says."""
+    stamp = folder / ".venv" / STAMP
+    return stamp.exists() and stamp.read_text() == _wanted(folder)
+
+
+async def ensure(folder: Path, progress: Callable[[str], None] = lambda _: None) -> None:
+    """Make the environment unless it is ready. Several processes may ask at once. Raises `EnvironmentFailed`."""
+    if is_ready(folder):
+        return
+    lock_file = folder / ".venv.lock"
+    with lock_file.open("w") as lock:
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        if is_ready(folder):
+            return
+        name = folder.name
+        progress(
+            f"preparing environment {name}: packages from trainer_images/{name}/requirements.lock (torch is large: minutes at first)"
+        )
+        venv = folder / ".venv"
+        python = str(venv / "bin" / "python")
+        uv = [sys.executable, "-m", "uv"]
+        if not (venv / "bin" / "python").exists():
+            await _run([*uv, "venv", "--quiet", "--python", sys.executable, str(venv)])
+        await _run([*uv, "pip", "sync", "--quiet", "--python", python, *_locked_requirements(folder)])
+        runtime = folder.parent / "runtime"
+        await _run([*uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "-e", str(runtime), "-e", str(folder)])
+        (venv / STAMP).write_text(_wanted(folder))
+        progress(f"environment {name} is ready")
+
+
+def _locked_requirements(folder: Path) -> list[str]:
+    """With TRAINWRIGHT_TORCH_BACKEND (cpu, cu126, …) torch comes from another index; the lock has no hashes of its files."""
+    lock = str(folder / "requirements.lock")
+    backend = os.environ.get("TRAINWRIGHT_TORCH_BACKEND")
+    return ["--torch-backend", backend, "--no-verify-hashes", lock] if backend else [lock]
+
+
+def _wanted(folder: Path) -> str:
+    files = [folder / "requirements.lock", folder / "pyproject.toml", folder.parent / "runtime" / "pyproject.toml"]
+    content = b"".join(path.read_bytes() for path in files) + os.environ.get("TRAINWRIGHT_TORCH_BACKEND", "").encode()
+    return hashlib.sha256(content).hexdigest()
+
+
+async def _run(command: list[str]) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    if process.returncode:
+        last = (output.decode(errors="replace").strip() or "no output").splitlines()[-1]
+        raise EnvironmentFailed(f"{' '.join(command[1:5])} failed: {last}")

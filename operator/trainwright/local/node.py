@@ -1,0 +1,185 @@
+"""The process node: a node agent that runs the pods bound to it as processes of this machine, and tells as a kubelet does.
+
+It talks to the cluster through the port, so the same node serves a real API server (`trainwright up`) and the in-memory
+cluster (`trainwright run`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import platform
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from trainwright import __version__
+from trainwright.cluster.port import LEASES, NODES, PODS, AlreadyExists, Cluster, ClusterError, NotFound, Object
+from trainwright.controller.store import Store
+from trainwright.local.addresses import Addresses
+from trainwright.local.gpus import Gpus
+from trainwright.local.pod import HOST, Host, PodRunner
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 5.0
+LEASE_NAMESPACE = "kube-node-lease"
+GPU = "nvidia.com/gpu"
+
+
+class ProcessNode:
+    """One node. `prefix` is the /24 of its pods (`127.33.0`); `state` holds what its pods write; `port` serves their logs."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        name: str,
+        state: Path,
+        prefix: str,
+        gpus: Gpus,
+        port: int = 0,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.name = name
+        self._cluster = cluster
+        self._gpus = gpus
+        self._port = port
+        self._runners: dict[str, PodRunner] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._pods = Store(cluster, PODS, on_change=self._changed)
+        self._host = Host(
+            cluster=cluster, state=state, addresses=Addresses(prefix), gpus=gpus, pods=self._pods.all, progress=progress
+        )
+
+    async def run(self) -> None:
+        """Register, run pods, stay alive; until cancelled. Pods that run then are stopped."""
+        await self._register()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._pods.run())
+                group.create_task(self._renew())
+        finally:
+            await self._stop()
+
+    def log_file(self, namespace: str, pod: str) -> Path | None:
+        """The log of a pod of this node; None when it runs no such pod."""
+        found = self._pods.get(namespace, pod)
+        runner = self._runners.get(found["metadata"]["uid"]) if found else None
+        return runner.log if runner else None
+
+    async def read_log(self, namespace: str, pod: str, tail_lines: int | None) -> str:
+        """The end of a pod's log, for the in-memory cluster. Raises `NotFound`."""
+        path = self.log_file(namespace, pod)
+        if path is None:
+            raise NotFound(f'pods "{pod}" not found on node {self.name}')
+        lines = path.read_text(errors="replace").splitlines(keepends=True)
+        return "".join(lines if tail_lines is None else lines[max(0, len(lines) - tail_lines) :])
+
+    def finished(self, namespace: str, pod: str) -> bool:
+        """Whether a pod writes no more."""
+        found = self._pods.get(namespace, pod)
+        return found is None or found.get("status", {}).get("phase") in ("Succeeded", "Failed")
+
+    def _changed(self, pod: Object) -> None:
+        """News of any pod: ours to run, or a peer that one of ours waits for."""
+        uid = pod["metadata"]["uid"]
+        metadata = pod["metadata"]
+        present = self._pods.get(metadata["namespace"], metadata["name"])
+        here = present is not None and present["metadata"]["uid"] == uid
+        runner = self._runners.get(uid)
+        if runner is not None and not here:
+            runner.gone()
+        elif runner is None and here and pod["spec"].get("nodeName") == self.name:
+            self._begin(uid, pod)
+        for other in self._runners.values():
+            other.changed(pod)
+
+    def _begin(self, uid: str, pod: Object) -> None:
+        if pod.get("status", {}).get("phase") in ("Succeeded", "Failed") and "deletionTimestamp" not in pod["metadata"]:
+            return
+        runner = self._runners[uid] = PodRunner(self._host, pod)
+        task = self._tasks[uid] = asyncio.create_task(runner.run(), name=pod["metadata"]["name"])
+        task.add_done_callback(lambda done: self._over(uid, done))
+        runner.changed(pod)
+
+    def _over(self, uid: str, task: asyncio.Task[None]) -> None:
+        self._runners.pop(uid, None)
+        self._tasks.pop(uid, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("pod %s: the agent failed", task.get_name(), exc_info=error)
+
+    async def _stop(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _register(self) -> None:
+        labels = {
+            "kubernetes.io/hostname": self.name,
+            "kubernetes.io/os": "linux",
+            "kubernetes.io/arch": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
+            "trainwright.dev/process-node": "true",
+        }
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self.name, "labels": labels}, "spec": {}}
+        with contextlib.suppress(AlreadyExists):
+            await self._cluster.create(NODES, node)
+        await self._cluster.patch(NODES, self.name, None, {"status": self._status()}, subresource="status")
+
+    def _status(self) -> dict[str, Any]:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        memory = psutil.virtual_memory().total
+        amounts = {"cpu": str(os.cpu_count() or 1), "memory": f"{memory // 1024}Ki", "pods": "250", GPU: str(self._gpus.count)}
+        condition = {
+            "type": "Ready",
+            "status": "True",
+            "reason": "ProcessNodeReady",
+            "message": "pods run as processes of this machine",
+            "lastHeartbeatTime": now,
+            "lastTransitionTime": now,
+        }
+        info = dict.fromkeys(("machineID", "systemUUID", "bootID", "kubeProxyVersion"), "")
+        info |= {
+            "kernelVersion": platform.release(),
+            "osImage": platform.platform(),
+            "containerRuntimeVersion": f"process://{__version__}",
+            "kubeletVersion": "v1.36.3",
+            "operatingSystem": "linux",
+            "architecture": platform.machine(),
+        }
+        return {
+            "capacity": amounts,
+            "allocatable": amounts,
+            "conditions": [condition],
+            "addresses": [{"type": "InternalIP", "address": HOST}, {"type": "Hostname", "address": self.name}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": self._port}},
+            "nodeInfo": info,
+        }
+
+    async def _renew(self) -> None:
+        """Say "alive" for ever: the lease as a kubelet keeps it, the condition again when somebody has doubted it."""
+        while True:
+            try:
+                now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+                lease = {
+                    "apiVersion": LEASES.api_version,
+                    "kind": LEASES.kind,
+                    "metadata": {"name": self.name, "namespace": LEASE_NAMESPACE},
+                    "spec": {"holderIdentity": self.name, "leaseDurationSeconds": 40, "renewTime": now},
+                }
+                await self._cluster.apply(LEASES, lease, manager="process-node")
+                node = await self._cluster.get(NODES, self.name)
+                ready = [one for one in node.get("status", {}).get("conditions", []) if one["type"] == "Ready"]
+                if not ready or ready[0]["status"] != "True":
+                    await self._cluster.patch(NODES, self.name, None, {"status": self._status()}, subresource="status")
+            except NotFound:
+                await self._register()
+            except ClusterError as error:
+                log.warning("node %s: lease not renewed: %s", self.name, error)
+            await asyncio.sleep(LEASE_SECONDS)

@@ -1,0 +1,226 @@
+"""The local twin as a whole: control plane, CRD, storage class, nodes, operator; up, down, and what is there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from trainwright.api.crd import training_job_crd
+from trainwright.cluster.kube import KubeCluster
+from trainwright.cluster.port import CRDS, NODES, STORAGE_CLASSES, ClusterError
+from trainwright.local import binaries
+from trainwright.local.controlplane import ControlPlane
+from trainwright.local.paths import home
+from trainwright.local.pod import HOST
+from trainwright.local.process import marked
+from trainwright.local.processes import Processes
+from trainwright.local.storage import STORAGE_CLASS
+
+DEFAULT = "default"
+READY_SECONDS = 30.0
+NODE_GRACE_SECONDS = 8.0
+OPERATOR_GRACE_SECONDS = 5.0
+Progress = Callable[[str], None]
+
+
+class TwinFailed(RuntimeError):
+    """A part of the twin did not come up; the message ends with its log's last lines."""
+
+
+@dataclass(frozen=True)
+class TwinStatus:
+    """`processes`: whether each runs. `nodes`: their GPUs by name."""
+
+    name: str
+    state: Path
+    kubeconfig: Path
+    kubectl: str
+    processes: dict[str, bool]
+    nodes: dict[str, int]
+
+
+def state_of(name: str) -> Path:
+    return home() / "twins" / name
+
+
+def running_kubeconfig(name: str = DEFAULT) -> Path | None:
+    """The kubeconfig of the twin of that name, if its API server runs."""
+    state = state_of(name)
+    return state / "kubeconfig" if Processes(state).alive("apiserver") else None
+
+
+def twins() -> list[str]:
+    """Names of all twins that have state."""
+    folder = home() / "twins"
+    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.exists() else []
+
+
+class Twin:
+    """One twin, by name."""
+
+    def __init__(self, name: str = DEFAULT) -> None:
+        self.name = name
+        self.state = state_of(name)
+        self._processes = Processes(self.state)
+        self._settings = self.state / "twin.json"
+
+    async def up(
+        self, *, nodes: int = 1, gpus_per_node: int = 0, operator: bool = True, progress: Progress = lambda _: None
+    ) -> Path:
+        """Bring everything up; what runs is left alone. Returns the kubeconfig's path.
+
+        Raises `ControlPlaneUnavailable` when there is none to be had, `TwinFailed` when a part doesn't start.
+        """
+        programs = await asyncio.to_thread(binaries.ensure, progress)
+        plane = ControlPlane(self.state, programs, name=self.name)
+        kubeconfig = await plane.start(progress)
+        self._settings.write_text(json.dumps({"kubectl": str(programs["kubectl"])}))
+        cluster = await KubeCluster.connect(kubeconfig=kubeconfig)
+        try:
+            await _install(cluster)
+            progress(f"starting {nodes} process node{'s' if nodes != 1 else ''}{' and the operator' if operator else ''}")
+            names = [f"node-{number + 1}" for number in range(nodes)]
+            for number, name in enumerate(names):
+                self._start_node(name, number, gpus_per_node)
+            if operator:
+                self._start_operator(kubeconfig)
+            await self._eventually("node", lambda: _nodes_ready(cluster, names), names)
+            if operator:
+                await self._eventually("operator", self._operator_ready, ["operator"])
+        finally:
+            await cluster.close()
+        return kubeconfig
+
+    def down(self, progress: Progress = lambda _: None) -> bool:
+        """Stop everything and remove its state; whether there was anything."""
+        if not self.state.exists():
+            return False
+        names = self._processes.names()
+        progress("stopping the operator, the nodes and their pods")
+        pods = self._pod_marks()
+        for name in names:
+            if name == "operator" or name.startswith("node-"):
+                grace = OPERATOR_GRACE_SECONDS if name == "operator" else NODE_GRACE_SECONDS
+                self._processes.stop(name, grace=grace)
+        for mark in pods:
+            for process in marked(mark):
+                process.kill()
+        progress("stopping the control plane")
+        ControlPlane(self.state, {}).stop()
+        shutil.rmtree(self.state, ignore_errors=True)
+        return True
+
+    async def status(self) -> TwinStatus | None:
+        """What is there; None when the twin has no state."""
+        if not self.state.exists():
+            return None
+        nodes: dict[str, int] = {}
+        kubeconfig = self.state / "kubeconfig"
+        if self._processes.alive("apiserver"):
+            cluster = await KubeCluster.connect(kubeconfig=kubeconfig)
+            try:
+                listed = (await cluster.list(NODES)).items
+                nodes = {
+                    node["metadata"]["name"]: int(node["status"].get("capacity", {}).get("nvidia.com/gpu", 0)) for node in listed
+                }
+            except ClusterError:
+                nodes = {}
+            finally:
+                await cluster.close()
+        return TwinStatus(
+            name=self.name,
+            state=self.state,
+            kubeconfig=kubeconfig,
+            kubectl=self.kubectl,
+            processes={name: self._processes.alive(name) for name in self._processes.names()},
+            nodes=nodes,
+        )
+
+    @property
+    def kubectl(self) -> str:
+        """The kubectl that goes with this twin."""
+        return str(json.loads(self._settings.read_text())["kubectl"]) if self._settings.exists() else "kubectl"
+
+    def _start_node(self, name: str, number: int, gpus: int) -> None:
+        command = [sys.executable, "-m", "trainwright.local.agent", "--state", str(self.state), "--name", name]
+        command += ["--number", str(number), "--gpus", str(gpus), *(["--storage"] if number == 0 else [])]
+        self._processes.start(name, command)
+
+    def _start_operator(self, kubeconfig: Path) -> None:
+        if self._processes.alive("operator"):
+            return
+        with socket.socket() as chosen:
+            chosen.bind((HOST, 0))
+            port = chosen.getsockname()[1]
+        (self.state / "operator.port").write_text(str(port))
+        command = [sys.executable, "-m", "trainwright.controller", "--listen", f"{HOST}:{port}", "--progress-interval", "1"]
+        self._processes.start("operator", command, env={**os.environ, "KUBECONFIG": str(kubeconfig)})
+
+    async def _operator_ready(self) -> bool:
+        port = (self.state / "operator.port").read_text()
+        try:
+            async with aiohttp.ClientSession() as session, session.get(f"http://{HOST}:{port}/healthz") as answer:
+                return answer.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    async def _eventually(self, what: str, condition: Callable[[], Awaitable[bool]], processes: Iterable[str]) -> None:
+        deadline = asyncio.get_running_loop().time() + READY_SECONDS
+        while not await condition():
+            dead = next((name for name in processes if not self._processes.alive(name)), None)
+            if dead or asyncio.get_running_loop().time() > deadline:
+                name = dead or next(iter(processes))
+                ended = "ended at its start" if dead else f"is not ready after {READY_SECONDS:.0f} s"
+                raise TwinFailed(f"the {what} {name} {ended}; its last lines:\n{self._processes.tail(name)}")
+            await asyncio.sleep(0.1)
+
+    def _pod_marks(self) -> list[str]:
+        """Uids of the pods that nodes of this twin run or ran."""
+        return [path.name for path in (self.state / "nodes").glob("*/pods/*")]
+
+
+async def _install(cluster: KubeCluster) -> None:
+    """The CRD and the storage class. A fresh API server needs a moment before it takes them."""
+    storage = {
+        "apiVersion": STORAGE_CLASSES.api_version,
+        "kind": STORAGE_CLASSES.kind,
+        "metadata": {"name": STORAGE_CLASS, "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": "trainwright.dev/process-node",
+        "reclaimPolicy": "Retain",
+        "volumeBindingMode": "Immediate",
+    }
+    await cluster.apply(STORAGE_CLASSES, storage)
+    crd = training_job_crd()
+    await cluster.apply(CRDS, crd)
+    deadline = asyncio.get_running_loop().time() + READY_SECONDS
+    while True:
+        now = await cluster.get(CRDS, crd["metadata"]["name"])
+        conditions = {one["type"]: one["status"] for one in now.get("status", {}).get("conditions") or []}
+        if conditions.get("Established") == "True":
+            return
+        if asyncio.get_running_loop().time() > deadline:
+            raise TwinFailed(f"the CRD is not established: {conditions}")
+        await asyncio.sleep(0.1)
+
+
+async def _nodes_ready(cluster: KubeCluster, names: list[str]) -> bool:
+    try:
+        nodes = {node["metadata"]["name"]: node for node in (await cluster.list(NODES)).items}
+    except ClusterError:
+        return False
+    return all(name in nodes and _schedulable(nodes[name]) for name in names)
+
+
+def _schedulable(node: dict[str, Any]) -> bool:
+    conditions = node.get("status", {}).get("conditions", [])
+    return not node["spec"].get("taints") and any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
