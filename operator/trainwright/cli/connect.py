@@ -1,6 +1,7 @@
 """Which cluster a command talks to, chosen as kubectl does, with the running twin as the last resort but one.
 
-Order: --kubeconfig or --context, KUBECONFIG, the twin that is up on this machine, ~/.kube/config."""
+Order: --kubeconfig or --context, KUBECONFIG, the twin that is up on this machine, ~/.kube/config.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ from trainwright.cluster.kube import KubeCluster
 from trainwright.local.twin import running_kubeconfig
 
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the job.")]
-Kubeconfig = Annotated[Path | None, typer.Option("--kubeconfig", help="Kubeconfig to use (default: KUBECONFIG, the twin, ~/.kube/config).")]
+Kubeconfig = Annotated[
+    Path | None, typer.Option("--kubeconfig", help="Kubeconfig to use (default: KUBECONFIG, the twin, ~/.kube/config).")
+]
 Context = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig to use.")]
 
 
@@ -34,7 +37,9 @@ def choose_kubeconfig(kubeconfig: Path | None, context: str | None) -> Path | No
         err.print(f"[dim]using the local twin ({twin})[/]", soft_wrap=True)
         return twin
     if not (Path.home() / ".kube" / "config").exists():
-        raise UserError("no cluster: start one with `trainwright up`, set KUBECONFIG, or run without one: `trainwright run job.yaml`")
+        raise UserError(
+            "no cluster: start one with `trainwright up`, set KUBECONFIG, or run without one: `trainwright run job.yaml`"
+        )
     return None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from trainwright.api.job import KIND, InvalidJob, FieldError, check
+from trainwright.api.job import KIND, FieldError, InvalidJob, check
 from trainwright.cli.app import UserError
 
 

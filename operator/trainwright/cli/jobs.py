@@ -39,7 +39,9 @@ Job = Annotated[str, typer.Argument(help="Name of the job.", show_default=False)
 
 @app.command()
 def submit(
-    file: Annotated[Path, typer.Argument(help="YAML file with a TrainingJob and what it needs; - for stdin.", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(help="YAML file with a TrainingJob and what it needs; - for stdin.", show_default=False)
+    ],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay and show progress until the job ends.")] = False,
     namespace: Namespace = "default",
     kubeconfig: Kubeconfig = None,
@@ -50,15 +52,15 @@ def submit(
     asyncio.run(_submit(objects, namespace, kubeconfig, context, follow=follow))
 
 
-async def _submit(
-    objects: list[Object], namespace: str, kubeconfig: Path | None, context: str | None, *, follow: bool
-) -> None:
+async def _submit(objects: list[Object], namespace: str, kubeconfig: Path | None, context: str | None, *, follow: bool) -> None:
     jobs = [obj for obj in objects if obj["kind"] == KIND]
     if not jobs:
         raise UserError("the file holds no TrainingJob")
     for obj in objects:
         if obj["kind"] not in _SUBMITTABLE:
-            raise UserError(f"a {obj['kind']} can't be submitted; accepted are {', '.join(_SUBMITTABLE)}. Use kubectl apply for the rest")
+            raise UserError(
+                f"a {obj['kind']} can't be submitted; accepted are {', '.join(_SUBMITTABLE)}. Use kubectl apply for the rest"
+            )
     async with connected(kubeconfig, context) as cluster:
         for obj in objects:
             obj["metadata"].setdefault("namespace", namespace)
@@ -66,7 +68,9 @@ async def _submit(
             out.print(f"{obj['kind'].lower()} {obj['metadata']['name']} submitted")
         first = jobs[0]["metadata"]
         if not follow:
-            err.print(f"[dim]follow it with: trainwright status {first['name']} -n {first['namespace']} --follow[/]", soft_wrap=True)
+            err.print(
+                f"[dim]follow it with: trainwright status {first['name']} -n {first['namespace']} --follow[/]", soft_wrap=True
+            )
             return
         if not await _follow(cluster, first["name"], first["namespace"]):
             raise typer.Exit(1)
@@ -112,10 +116,21 @@ async def _logs(
         if not pods:
             raise UserError(f"job {name} has no such pod now: {job.status.reason or 'it has not started yet'}")
         if nproc > 1 and rank is not None and rank % nproc:
-            err.print(f"[dim]rank {rank} writes to logs/attempt-{job.attempt}/rank-{rank}.log in the workspace; its pod's log is rank {rank - rank % nproc}'s[/]")
+            err.print(
+                f"[dim]rank {rank} writes to logs/attempt-{job.attempt}/rank-{rank}.log in the workspace; its pod's log is rank {rank - rank % nproc}'s[/]"
+            )
         width = len(str(job.spec.workers - 1))
         await asyncio.gather(
-            *(_print_log(cluster, pod, follow=follow, tail=tail, prefix=f"[{pod['metadata']['labels'][INDEX_LABEL]:>{width}}] " if every else "") for pod in pods)
+            *(
+                _print_log(
+                    cluster,
+                    pod,
+                    follow=follow,
+                    tail=tail,
+                    prefix=f"[{pod['metadata']['labels'][INDEX_LABEL]:>{width}}] " if every else "",
+                )
+                for pod in pods
+            )
         )
 
 

@@ -45,7 +45,11 @@ def since(time: str | None) -> str:
 
 
 def phase_text(status: TrainingJobStatus) -> Text:
-    return Text(status.phase.value, style=f"bold {_COLOURS[status.phase]}") if status.phase else Text("not seen by an operator yet", "dim")
+    return (
+        Text(status.phase.value, style=f"bold {_COLOURS[status.phase]}")
+        if status.phase
+        else Text("not seen by an operator yet", "dim")
+    )
 
 
 def job_view(raw: dict[str, Any], events: list[dict[str, Any]] | None = None) -> RenderableType:

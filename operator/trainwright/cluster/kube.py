@@ -226,6 +226,10 @@ class KubeCluster:
             token=token or None,
         )
 
+    async def ready(self) -> None:
+        """Return if the server has finished its own start, RBAC's bootstrap included; raises `ClusterError` otherwise."""
+        await self._request("GET", None, "/readyz", verb="get")
+
     async def close(self) -> None:
         await self._session.close()
         # aiohttp closes TLS transports in the next turn of the loop.

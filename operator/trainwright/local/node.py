@@ -33,7 +33,10 @@ GPU = "nvidia.com/gpu"
 
 
 class ProcessNode:
-    """One node. `prefix` is the /24 of its pods (`127.33.0`); `state` holds what its pods write; `port` serves their logs."""
+    """One node. `prefix` is the /24 of its pods (`127.33.0`); `state` holds what its pods write; `port` serves their logs.
+
+    With `overcommit` the node claims room for anything.
+    """
 
     def __init__(
         self,
@@ -44,12 +47,14 @@ class ProcessNode:
         prefix: str,
         gpus: Gpus,
         port: int = 0,
+        overcommit: bool = False,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.name = name
         self._cluster = cluster
         self._gpus = gpus
         self._port = port
+        self._overcommit = overcommit
         self._runners: dict[str, PodRunner] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._pods = Store(cluster, PODS, on_change=self._changed)
@@ -80,6 +85,10 @@ class ProcessNode:
             raise NotFound(f'pods "{pod}" not found on node {self.name}')
         lines = path.read_text(errors="replace").splitlines(keepends=True)
         return "".join(lines if tail_lines is None else lines[max(0, len(lines) - tail_lines) :])
+
+    def logs_of(self, labels: dict[str, str]) -> list[tuple[str, Path]]:
+        """Name and log of every pod of this node with these labels."""
+        return [(runner.name, runner.log) for runner in self._runners.values() if labels.items() <= runner.labels.items()]
 
     def finished(self, namespace: str, pod: str) -> bool:
         """Whether a pod writes no more."""
@@ -134,8 +143,10 @@ class ProcessNode:
 
     def _status(self) -> dict[str, Any]:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        memory = psutil.virtual_memory().total
-        amounts = {"cpu": str(os.cpu_count() or 1), "memory": f"{memory // 1024}Ki", "pods": "250", GPU: str(self._gpus.count)}
+        amounts = {"cpu": str(os.cpu_count() or 1), "memory": f"{psutil.virtual_memory().total // 1024}Ki"}
+        if self._overcommit:
+            amounts = {"cpu": "100000", "memory": "1000Ti"}
+        amounts |= {"pods": "250", GPU: str(self._gpus.count)}
         condition = {
             "type": "Ready",
             "status": "True",

@@ -49,6 +49,8 @@ class PodRunner:
         self._pod = pod
         self._uid: str = pod["metadata"]["uid"]
         self._container: Object = pod["spec"]["containers"][0]
+        self.name: str = pod["metadata"]["name"]
+        self.labels: dict[str, str] = pod["metadata"].get("labels", {})
         self._deleted = asyncio.Event()
         self._wake = asyncio.Event()
         self._process: ContainerProcess | None = None

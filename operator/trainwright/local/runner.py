@@ -1,0 +1,102 @@
+"""`trainwright run`: the operator, the in-memory cluster and the process node in one process. No API server, no ports but the
+workers' own. What it keeps between two runs is the job's directory: workspace, checkpoints, results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from trainwright.api.job import parse
+from trainwright.api.names import INDEX_LABEL, JOB_LABEL
+from trainwright.cluster.admission import ADMISSION
+from trainwright.cluster.memory import MemoryCluster
+from trainwright.cluster.port import CLAIMS, CONFIG_MAPS, PODS, SECRETS, TRAINING_JOBS, Object
+from trainwright.controller.operator import Operator
+from trainwright.local.addresses import subnet
+from trainwright.local.binder import Binder
+from trainwright.local.gpus import Gpus, real_gpus
+from trainwright.local.node import ProcessNode
+from trainwright.local.storage import Provisioner
+
+RUNNABLE = {resource.kind: resource for resource in (TRAINING_JOBS, CONFIG_MAPS, SECRETS, CLAIMS)}
+PROGRESS_SECONDS = 0.5
+STOP_SECONDS = 35.0
+NAMESPACE = "default"
+
+
+class LocalRun:
+    """One job under `directory`. Use as a context: inside it the job runs; `stop` lets it save and end."""
+
+    def __init__(self, directory: Path, job: Object, others: list[Object], progress: Callable[[str], None]) -> None:
+        self.name: str = job["metadata"]["name"]
+        self.directory = directory.resolve() / self.name
+        self.cluster = MemoryCluster(admission=ADMISSION)
+        self._objects = [{**obj, "metadata": {**obj["metadata"], "namespace": NAMESPACE}} for obj in (*others, job)]
+        spec = parse(self._objects[-1]).spec
+        self.node = ProcessNode(
+            self.cluster,
+            name="local",
+            state=self.directory / ".node",
+            prefix=subnet(str(self.directory)),
+            gpus=Gpus(real=real_gpus(), pretended=spec.resources.gpus * spec.workers),
+            # The point is to run the job here, whatever a cluster's node would have to offer it.
+            overcommit=True,
+            progress=progress,
+        )
+        self.cluster.serve_logs(self.node.read_log)
+        self._operator = Operator(self.cluster, watch_jobs=True, progress_interval=PROGRESS_SECONDS)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Start everything and the job; at the end of the block whatever still runs is stopped."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        parts = [
+            self.node.run(),
+            Binder(self.cluster).run(),
+            Provisioner(self.cluster, self.volume, keep=True).run(),
+            self._operator.run(),
+        ]
+        self._tasks = [asyncio.create_task(part) for part in parts]
+        try:
+            for obj in self._objects:
+                await self.cluster.create(RUNNABLE[obj["kind"]], obj)
+            yield
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def volume(self, claim: Object) -> Path:
+        """Where a claim's data lies: the same place at every run."""
+        name: str = claim["metadata"]["name"]
+        return self.directory / name.removeprefix(f"{self.name}-")
+
+    @property
+    def workspace(self) -> Path:
+        """The job's workspace on disk."""
+        spec = parse(self._objects[-1]).spec
+        if spec.workspace.claim:
+            return self.directory / spec.workspace.claim.removeprefix(f"{self.name}-") / self.name
+        return self.directory / "workspace"
+
+    async def stop(self) -> None:
+        """Let the workers save a checkpoint and end, as a cluster does when pods are deleted; without starting them anew."""
+        operator = self._tasks[-1]
+        operator.cancel()
+        await asyncio.gather(operator, return_exceptions=True)
+        for pod in await self._pods():
+            await self.cluster.delete(PODS, pod["metadata"]["name"], NAMESPACE)
+        deadline = asyncio.get_running_loop().time() + STOP_SECONDS
+        while await self._pods() and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.05)
+
+    def leader_logs(self) -> list[tuple[str, Path]]:
+        """Name and log of every pod of worker 0 that is there."""
+        return self.node.logs_of({JOB_LABEL: self.name, INDEX_LABEL: "0"})
+
+    async def _pods(self) -> list[Object]:
+        return (await self.cluster.list(PODS, NAMESPACE, labels={JOB_LABEL: self.name})).items
