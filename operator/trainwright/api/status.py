@@ -57,7 +57,7 @@ class Progress(Model):
 
     step: int | None = Field(default=None, description="Optimizer steps done.")
     total_steps: int | None = Field(default=None, description="Optimizer steps in all, when known.")
-    epoch: int | None = Field(default=None, description="Passes over the data begun.")
+    epoch: int | None = Field(default=None, description="Index of the current pass over the data, from 0.")
     percent: float | None = Field(default=None, description="Steps done of all, in percent.")
     eta_seconds: float | None = Field(default=None, description="Estimated time to the end, in seconds.")
     samples_per_second: float | None = Field(default=None, description="Samples of all workers in a second.")

@@ -54,7 +54,7 @@ async def ensure(folder: Path, progress: Callable[[str], None] = lambda _: None)
         uv = [sys.executable, "-m", "uv"]
         if not (venv / "bin" / "python").exists():
             await _run([*uv, "venv", "--quiet", "--python", sys.executable, str(venv)])
-        await _run([*uv, "pip", "sync", "--quiet", "--python", python, *_locked_requirements(folder)])
+        await _run([*uv, "pip", "install", "--quiet", "--python", python, *_locked_requirements(folder)])
         runtime = folder.parent / "runtime"
         await _run([*uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "-e", str(runtime), "-e", str(folder)])
         (venv / STAMP).write_text(_wanted(folder))
@@ -65,7 +65,7 @@ def _locked_requirements(folder: Path) -> list[str]:
     """With TRAINWRIGHT_TORCH_BACKEND (cpu, cu126, …) torch comes from another index; the lock has no hashes of its files."""
     lock = str(folder / "requirements.lock")
     backend = os.environ.get("TRAINWRIGHT_TORCH_BACKEND")
-    return ["--torch-backend", backend, "--no-verify-hashes", lock] if backend else [lock]
+    return ["--torch-backend", backend, "--no-verify-hashes", "-r", lock] if backend else ["--require-hashes", "-r", lock]
 
 
 def _wanted(folder: Path) -> str:

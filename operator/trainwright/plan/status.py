@@ -34,8 +34,10 @@ def with_progress(status: TrainingJobStatus, observed: Observed, workers: list[W
     said = final or observed.progress
     if said is None:
         return status
-    update: dict[str, object] = {
-        "progress": Progress(
+    update: dict[str, object] = {}
+    # A new attempt has nothing to say of steps until it has loaded its checkpoint; until then the last word stands.
+    if said.step is not None:
+        update["progress"] = Progress(
             step=said.step,
             total_steps=said.total_steps,
             epoch=said.epoch,
@@ -45,7 +47,6 @@ def with_progress(status: TrainingJobStatus, observed: Observed, workers: list[W
             resumed_from=said.resumed_from,
             summary=said.summary,
         )
-    }
     if said.metrics:
         update |= {"metrics": said.metrics, "main_metric": said.main}
     if said.checkpoint_step is not None:
