@@ -7,6 +7,7 @@ laptop. A value that is there but wrong is refused: a rank with a guessed identi
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -64,7 +65,6 @@ class RankEnvironment:
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     config: Path | None = None
     data: tuple[DataSource, ...] = ()
-    termination_log: Path | None = None
     status_dir: Path | None = None
 
     @property
@@ -90,7 +90,7 @@ class RankEnvironment:
             workers=read.integer("TRAINWRIGHT_WORKERS", 1),
             worker_index=read.integer("TRAINWRIGHT_WORKER_INDEX", 0, least=0),
             nproc=read.integer("TRAINWRIGHT_NPROC", 1),
-            pod_ip=environ.get("TRAINWRIGHT_POD_IP") or "127.0.0.1",
+            pod_ip=read.optional("TRAINWRIGHT_POD_IP", _address) or "127.0.0.1",
             metrics_port=read.optional("TRAINWRIGHT_METRICS_PORT", int),
             workspace=read.optional("TRAINWRIGHT_WORKSPACE", Path),
             artifact_dir=read.optional("TRAINWRIGHT_ARTIFACT_DIR", Path),
@@ -103,7 +103,6 @@ class RankEnvironment:
             ),
             config=read.optional("TRAINWRIGHT_CONFIG", Path),
             data=read.data("TRAINWRIGHT_DATA"),
-            termination_log=read.optional("TRAINWRIGHT_TERMINATION_LOG", Path),
             status_dir=read.optional("TRAINWRIGHT_STATUS_DIR", Path),
         )
         for name, value, limit_name, limit in (
@@ -147,6 +146,10 @@ class _Reader:
 
     def data(self, name: str) -> tuple[DataSource, ...]:
         return self.optional(name, _data_sources) or ()
+
+
+def _address(text: str) -> str:
+    return str(ipaddress.ip_address(text))
 
 
 def _positive_int(text: str) -> int:

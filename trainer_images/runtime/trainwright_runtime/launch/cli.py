@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+import os
+import signal
 import sys
+from collections.abc import Sequence
 
 from trainwright_runtime.environment import InvalidEnvironment, RankEnvironment
 from trainwright_runtime.exits import CAUSE_OF_EXIT, Exit, say
@@ -13,37 +17,54 @@ from trainwright_runtime.launch.supervisor import Supervisor
 from trainwright_runtime.launch.verdict import Verdict, write_termination_message
 
 
+class _StopAsked(Exception):
+    """SIGTERM has come before there were ranks to forward it to."""
+
+
 def main() -> None:
     """Entry point of `trainwright-launch`."""
-    arguments = _parser().parse_args()
-    try:
-        environment = RankEnvironment.read()
-    except InvalidEnvironment as error:
-        say(str(error))
-        sys.exit(Exit.INVALID_CONFIG)
-    verdict = _launch(arguments, environment)
+    arguments = parse(sys.argv[1:])
+    # The first process of a container ignores what it has no handler for.
+    signal.signal(signal.SIGTERM, _raise_stop_asked)
+    verdict = _launch(arguments)
     if verdict.exit_code != Exit.DONE:
-        write_termination_message(verdict, environment.termination_log)
-    # Nothing of the launcher needs an orderly end by now, and threads that still serve a request mustn't delay it.
-    sys.stdout.flush()
+        # Not from RankEnvironment: what is to be told may be that it could not be read.
+        write_termination_message(verdict, os.environ.get("TRAINWRIGHT_TERMINATION_LOG"))
     sys.exit(verdict.exit_code)
 
 
-def _launch(arguments: argparse.Namespace, environment: RankEnvironment) -> Verdict:
-    lowest_rank = environment.worker_index * environment.nproc
+def _raise_stop_asked(_signal: int, _frame: object) -> None:
+    raise _StopAsked
+
+
+def _launch(arguments: argparse.Namespace) -> Verdict:
+    rank = 0
     try:
+        environment = RankEnvironment.read()
+        rank = environment.worker_index * environment.nproc
         to_start = arguments.plan(arguments)
         check_pod(environment, deadline_seconds=arguments.peer_timeout)
-    except program.InvalidProgram as error:
-        return _refusal(lowest_rank, Exit.INVALID_CONFIG, str(error))
+        supervisor = Supervisor(to_start, environment, peer_timeout=arguments.peer_timeout)
+    except (InvalidEnvironment, program.InvalidProgram) as error:
+        return _refusal(rank, Exit.INVALID_CONFIG, str(error))
     except PreflightFailed as error:
-        return _refusal(lowest_rank, Exit.PREFLIGHT, f"pre-flight failed: {error}")
-    return Supervisor(to_start, environment, peer_timeout=arguments.peer_timeout).run()
+        return _refusal(rank, Exit.PREFLIGHT, f"pre-flight failed: {error}")
+    except _StopAsked:
+        return _refusal(rank, Exit.TERMINATED, "asked to stop before the ranks were started")
+    return supervisor.run()
 
 
 def _refusal(rank: int, code: Exit, message: str) -> Verdict:
     say(message)
     return Verdict(rank=rank, exit_code=code, cause=CAUSE_OF_EXIT[code], message=message)
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The command line as a plan; what follows the first `--` belongs to the program, and is not looked at."""
+    own = list(itertools.takewhile(lambda word: word != "--", words))
+    arguments = _parser().parse_args(own)
+    arguments.rest = list(words[len(own) + 1 :])
+    return arguments
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,15 +80,14 @@ def _parser() -> argparse.ArgumentParser:
 
     recipe = verbs.add_parser("recipe", help="run a recipe of this image")
     recipe.add_argument("name")
-    recipe.set_defaults(plan=lambda given: program.recipe(given.name))
+    recipe.set_defaults(plan=lambda given: program.recipe(given.name, given.rest))
 
-    module = verbs.add_parser("module", help="run a module of the user's, or a function in it")
+    usage = "%(prog)s MODULE [--function FUNCTION] [-- ARG…]"
+    module = verbs.add_parser("module", help="run a module of the user's, or a function in it", usage=usage)
     module.add_argument("module")
     module.add_argument("--function", help="called without arguments, as a console script is; its arguments are in sys.argv")
-    module.add_argument("args", nargs="*", metavar="-- ARG")
-    module.set_defaults(plan=lambda given: program.module(given.module, given.function, given.args))
+    module.set_defaults(plan=lambda given: program.module(given.module, given.function, given.rest))
 
-    command = verbs.add_parser("command", help="run a program once in this pod")
-    command.add_argument("argv", nargs="+", metavar="-- PROGRAM")
-    command.set_defaults(plan=lambda given: program.command(given.argv))
+    command = verbs.add_parser("command", help="run a program once in this pod", usage="%(prog)s -- PROGRAM [ARG…]")
+    command.set_defaults(plan=lambda given: program.command(given.rest))
     return parser

@@ -6,7 +6,6 @@ workers are started at once, and load meanwhile; a `PeerWatch` beside them finds
 
 from __future__ import annotations
 
-import errno
 import ipaddress
 import os
 import socket
@@ -86,8 +85,7 @@ class PeerWatch(threading.Thread):
             else:
                 return
         host, port = self._address
-        why = os.strerror(last.errno) if last is not None and last.errno in errno.errorcode else str(last or "no answer")
-        self._on_silence(f"worker 0 ({host}, port {port}) does not answer after {self._deadline_seconds:g} s: {why}")
+        self._on_silence(f"worker 0 ({host}, port {port}) does not answer after {self._deadline_seconds:g} s: {last}")
 
 
 def interface_of(address: str) -> str | None:

@@ -25,8 +25,12 @@ class Program:
     meets_at_once: bool = False
 
 
-def recipe(name: str) -> Program:
-    """A recipe by its name."""
+def recipe(name: str, args: Sequence[str]) -> Program:
+    """A recipe by its name. It takes no arguments: its configuration is a file."""
+    if args:
+        raise InvalidProgram(
+            f"a recipe takes no arguments, but there are {' '.join(args)!r}; its settings go into spec.recipe.config"
+        )
     recipes = {found.name: found.value for found in importlib.metadata.entry_points(group=RECIPES)}
     if name not in recipes:
         raise InvalidProgram(f"unknown recipe {name!r}; this image has: {', '.join(sorted(recipes)) or 'none'}")
@@ -42,6 +46,8 @@ def module(name: str, function: str | None, args: Sequence[str]) -> Program:
 
 def command(argv: Sequence[str]) -> Program:
     """A program that knows for itself how to use the pod."""
+    if not argv:
+        raise InvalidProgram("there is no program to run: it goes after `--`")
     if shutil.which(argv[0]) is None:
         raise InvalidProgram(f"there is no program {argv[0]!r} in this image")
     return Program(argv=tuple(argv), once_a_rank=False)

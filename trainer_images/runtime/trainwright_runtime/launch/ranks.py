@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import ctypes
 import os
 import signal
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO, cast
 
 from trainwright_runtime.exits import say
 
@@ -35,7 +37,7 @@ class RankProcess:
 
     def __init__(self, *, rank: int, argv: tuple[str, ...], environ: Mapping[str, str], log: Path | None, echo: bool) -> None:
         self.rank = rank
-        self.exit_status: int | None = None
+        self._wait_status: int | None = None
         self.ended_at = 0.0
         self.killed_by_us = False
         self.lines: collections.deque[str] = collections.deque(maxlen=LINES_KEPT)
@@ -51,8 +53,7 @@ class RankProcess:
             process_group=0,
             preexec_fn=_die_with_launcher,  # noqa: PLW1509 - no threads yet
         )
-        assert self._process.stdout is not None
-        self.output = self._process.stdout
+        self.output = cast(IO[bytes], self._process.stdout)
         os.set_blocking(self.output.fileno(), False)
 
     @property
@@ -61,20 +62,19 @@ class RankProcess:
 
     @property
     def is_running(self) -> bool:
-        return self.exit_status is None
+        return self._wait_status is None
 
     @property
     def exit_code(self) -> int:
-        """As a shell has it: the signal's number + 128 for a rank that was killed."""
-        assert self.exit_status is not None
-        code = os.waitstatus_to_exitcode(self.exit_status)
+        """As a shell has it: the signal's number + 128 for a rank that was killed; 0 while it runs."""
+        code = os.waitstatus_to_exitcode(self._wait_status or 0)
         return 128 - code if code < 0 else code
 
     @property
-    def signal(self) -> int | None:
+    def killed_by(self) -> int | None:
         """The signal that ended it, if one did."""
-        assert self.exit_status is not None
-        return os.WTERMSIG(self.exit_status) if os.WIFSIGNALED(self.exit_status) else None
+        status = self._wait_status or 0
+        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
 
     def pump(self) -> bool:
         """Take what it has written so far; False at the end of its output."""
@@ -89,7 +89,7 @@ class RankProcess:
 
     def ended(self, status: int) -> None:
         """It has been reaped with this wait status."""
-        self.exit_status = status
+        self._wait_status = status
         self.ended_at = time.time()
         self._process.returncode = os.waitstatus_to_exitcode(status)
         self.pump()
@@ -106,10 +106,8 @@ class RankProcess:
         """Kill the rank and whatever it started."""
         if self.is_running:
             self.killed_by_us = True
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
     def close(self) -> None:
         """Let go of its output."""
@@ -126,8 +124,12 @@ class RankProcess:
                 self._log.close()
                 self._log = None
         if self._echo:
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+            try:
+                sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
+            except OSError:
+                # Whoever read the launcher's output has gone; the training needn't.
+                self._echo = False
         *complete, self._rest = (self._rest + data).split(b"\n")
         self._rest = self._rest[-LINE_BYTES:]
         self.lines.extend(line[-LINE_BYTES:].decode(errors="replace") for line in complete)

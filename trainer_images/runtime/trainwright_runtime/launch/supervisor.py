@@ -46,9 +46,6 @@ class Supervisor:
         self._terminate_at: float | None = None
         self._kill_at: float | None = None
         self._selector = selectors.DefaultSelector()
-
-    def run(self) -> Verdict:
-        """Start, watch, judge."""
         self._wake_up, self._wake_up_write = socket.socketpair()
         for end in (self._wake_up, self._wake_up_write):
             end.setblocking(False)
@@ -59,6 +56,9 @@ class Supervisor:
         if os.getpid() != 1:
             # What a rank leaves orphaned then comes to us, as it does to the first process of a container.
             ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+    def run(self) -> Verdict:
+        """Start, watch, judge."""
         status_dir = Path(tempfile.mkdtemp(prefix="trainwright-"))
         try:
             self._start(status_dir)
@@ -116,9 +116,8 @@ class Supervisor:
         try:
             serve(self._environment.pod_ip, port, status_dir)
         except OSError as error:
-            say(
-                f"no /metrics and /progress: {self._environment.pod_ip}:{port} can't be served ({error.strerror}); training goes on"
-            )
+            address = f"{self._environment.pod_ip}:{port}"
+            say(f"no /metrics and /progress: {address} can't be served ({error.strerror}); training goes on")
 
     def _watch_peer(self) -> None:
         if self._environment.worker_index == 0:
@@ -169,7 +168,8 @@ class Supervisor:
 
     def _one_ended(self, rank: RankProcess) -> None:
         # A rank that left with 143 did so together with all others: they are writing the checkpoint, and need no push.
-        if rank.exit_code == Exit.DONE or (rank.exit_code == Exit.TERMINATED and (rank.signal is None or self._stop_asked)):
+        left_in_order = rank.exit_code == Exit.TERMINATED and (rank.killed_by is None or self._stop_asked)
+        if rank.exit_code == Exit.DONE or left_in_order:
             return
         if self._terminate_at is None and self._kill_at is None:
             self._terminate_at = time.monotonic() + (SETTLE_SECONDS if is_peer_lost(_ended(rank)) else 0.0)
@@ -217,8 +217,8 @@ def _ended(rank: RankProcess) -> Ended:
     return Ended(
         rank=rank.rank,
         exit_code=rank.exit_code,
-        signal=rank.signal,
+        signal=rank.killed_by,
         time=rank.ended_at,
         lines=tuple(rank.lines),
-        killed_by_us=rank.killed_by_us and (rank.signal is not None or rank.exit_code == Exit.TERMINATED),
+        killed_by_us=rank.killed_by_us and (rank.killed_by is not None or rank.exit_code == Exit.TERMINATED),
     )

@@ -107,12 +107,12 @@ def _last_error(lines: Sequence[str]) -> list[str]:
     return written[-1:]
 
 
-def write_termination_message(verdict: Verdict, path: Path | None) -> None:
+def write_termination_message(verdict: Verdict, path: str | None) -> None:
     """Leave the verdict where the kubelet picks it up, cut to what it takes."""
-    if path is None:
+    if not path:
         return
     try:
-        path.write_bytes(encode(verdict))
+        Path(path).write_bytes(encode(verdict))
     except OSError as error:
         say(f"termination message could not be written to {path}: {error.strerror}")
 

@@ -17,10 +17,11 @@ from typing import Any
 
 import torch
 
-from trainwright_runtime.checkpoint import Checkpoint, CheckpointStore, NoUsableCheckpoint, Writer
+from trainwright_runtime.checkpoint import Checkpoint, CheckpointStore, NoUsableCheckpoint
 from trainwright_runtime.environment import RankEnvironment
 from trainwright_runtime.exits import Exit, leave, say
 from trainwright_runtime.progress import reporter
+from trainwright_runtime.sealed import Writer
 from trainwright_runtime.torch.gang import Gang
 from trainwright_runtime.torch.state import cpu_copy, generator_states, set_generator_states, unwrapped
 

@@ -38,7 +38,7 @@ def save(
         "config": config.model_dump(),
     }
     exported = _exported(on_cpu, images.shape)
-    picture = _picture(run.state, scores, images.classes)
+    picture = _picture(run.state, run.steps, scores, images.classes)
     report_text = json.dumps(report, indent=1).encode()
     files: dict[str, Writer] = {
         "model.pt": lambda stream: torch.save(on_cpu.state_dict(), stream),
@@ -76,7 +76,7 @@ def _exported(model: torch.nn.Module, shape: tuple[int, int, int]) -> bytes:
     return buffer.getvalue()
 
 
-def _picture(history: dict[str, Any], scores: Scores, classes: tuple[str, ...]) -> bytes:
+def _picture(history: dict[str, Any], steps: int, scores: Scores, classes: tuple[str, ...]) -> bytes:
     # Only the one rank that draws has to wait for matplotlib.
     import matplotlib  # noqa: PLC0415
 
@@ -85,8 +85,7 @@ def _picture(history: dict[str, Any], scores: Scores, classes: tuple[str, ...]) 
 
     figure, (curves, matrix) = pyplot.subplots(1, 2, figsize=(12, 5), layout="constrained")
     epochs = [record["epoch"] + 1 for record in history["epochs"]]
-    last_step = history["losses"][-1][0] if history["losses"] else 1
-    per_epoch = last_step / max(epochs[-1], 1)
+    per_epoch = steps / epochs[-1]
     curves.plot(
         [step / per_epoch for step, _ in history["losses"]],
         [loss for _, loss in history["losses"]],

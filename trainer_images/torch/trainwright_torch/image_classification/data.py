@@ -11,8 +11,9 @@ import hashlib
 import importlib.util
 import itertools
 from collections.abc import Iterator, Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -96,12 +97,9 @@ def load(sources: Sequence[DataSource], config: TrainingConfig) -> ImageData:
 
 def _digits() -> ImageData:
     # scikit-learn's handwritten digits, read from its file: loading the library for it would take two seconds of every start.
-    library = importlib.util.find_spec("sklearn")
-    assert library is not None
-    assert library.submodule_search_locations
-    table = np.loadtxt(
-        Path(library.submodule_search_locations[0]) / "datasets/data/digits.csv.gz", delimiter=",", dtype=np.float32
-    )
+    library = cast(ModuleSpec, importlib.util.find_spec("sklearn"))
+    file = Path(cast(str, library.origin)).with_name("datasets") / "data/digits.csv.gz"
+    table = np.loadtxt(file, delimiter=",", dtype=np.float32)
     images = torch.from_numpy(table[:, :-1] / 16.0).reshape(-1, 1, 8, 8)
     labels = torch.from_numpy(table[:, -1].astype(np.int64))
     parts = [ImagesInMemory(images[part], labels[part]) for part in split(labels.tolist())]
@@ -116,7 +114,7 @@ def _digits() -> ImageData:
 
 
 def _directory(root: Path, config: TrainingConfig) -> ImageData:
-    """One folder a class; or folders `train`, `val` and `test` of which each is like that. Parts that are missing are split off."""
+    """One folder a class; or folders `train`, `val` and `test` of which each is like that. Missing parts are split off."""
     if not root.is_dir():
         raise InvalidConfig(f"data directory {root} does not exist")
     parts = {name: root / name for name in ("train", "val", "test") if (root / name).is_dir()}

@@ -205,11 +205,11 @@ def evaluate(
     # Without DDP's wrapper: its forward may exchange buffers, and ranks have unequal numbers of batches here.
     bare = model.module if isinstance(model, DistributedDataParallel) else model
     for inputs, labels in data.batches(dataset, index_lists, config):
-        labels = labels.to(device, non_blocking=True)
+        truth = labels.to(device, non_blocking=True)
         with mixed:
             logits = bare(inputs.to(device, non_blocking=True)).float()
-        loss += F.cross_entropy(logits, labels, reduction="sum")
-        pairs = labels * classes + logits.argmax(1)
+        loss += F.cross_entropy(logits, truth, reduction="sum")
+        pairs = truth * classes + logits.argmax(1)
         confusion += torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
     loss, confusion = sum_over_ranks(loss, environment.world_size), sum_over_ranks(confusion, environment.world_size)
     return Scores(loss=float(loss) / len(dataset), confusion=confusion.long().tolist())

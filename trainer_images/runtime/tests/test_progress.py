@@ -1,0 +1,112 @@
+"""What ranks report is what the worker's port shows; and it costs a step next to nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from launching import Gang, wait_for
+
+from trainwright_runtime.launch.server import progress
+from trainwright_runtime.metrics import METRICS, render
+from trainwright_runtime.progress import Reporter
+
+SCRIPT = """
+import os, time
+import trainwright_runtime
+rank = int(os.environ["RANK"])
+trainwright_runtime.report(total_steps=100, main_metric="accuracy")
+for step in range(1, 11):
+    trainwright_runtime.report(step=step, epoch=2, samples=8, metrics={"loss": 1 / step, "accuracy": 0.5 + rank})
+while not os.path.exists("go"):
+    time.sleep(0.02)
+"""
+
+
+def test_the_port_shows_what_the_ranks_of_the_pod_report(gang: Gang) -> None:
+    (gang.folder / "report_it.py").write_text(SCRIPT)
+    (worker,) = gang.start("module", "report_it", nproc=2)
+    seen = wait_for(lambda: (shown := worker.progress()).get("step") == 10 and shown, "step 10 in /progress")
+    assert (seen["totalSteps"], seen["epoch"], seen["mainMetric"], seen["metrics"]["accuracy"]) == (100, 2, "accuracy", 0.5)
+    assert abs(seen["time"] - time.time()) < 30
+    assert worker.get("/healthz") == "ok\n"
+    wanted = (
+        'trainwright_samples_total{rank="1"} 80.0',
+        'trainwright_step{rank="0"} 10.0',
+        'trainwright_step_seconds_count{rank="1"} 10.0',
+    )
+    wait_for(lambda: all(line in worker.get("/metrics") for line in wanted), "both ranks in /metrics")
+    page = worker.get("/metrics")
+    assert 'trainwright_metric{name="accuracy",rank="1"} 1.5' in page
+    (gang.folder / "go").touch()
+    assert worker.wait() == 0
+
+
+def test_a_port_that_is_taken_is_said_and_training_goes_on(gang: Gang) -> None:
+    (gang.folder / "wait_for_it.py").write_text("import os, time\nwhile not os.path.exists('go'): time.sleep(0.02)\n")
+    (first,) = gang.start("module", "wait_for_it")
+    wait_for(lambda: first.process.poll() is None and first.progress() == {} and _answers(first), "the first to serve")
+    host, port = first.address.removeprefix("http://").split(":")
+    (second,) = gang.start("module", "wait_for_it", TRAINWRIGHT_POD_IP=host, TRAINWRIGHT_METRICS_PORT=port)
+    wait_for(lambda: "training goes on" in second.output, "the second to say so")
+    (gang.folder / "go").touch()
+    assert (first.wait(), second.wait()) == (0, 0)
+
+
+def _answers(worker: object) -> bool:
+    try:
+        return worker.get("/healthz") == "ok\n"  # type: ignore[attr-defined]
+    except OSError:
+        return False
+
+
+def test_every_metric_of_the_table_is_rendered_once_it_is_known(tmp_path: Path) -> None:
+    reporter = Reporter(rank=3, path=tmp_path / "rank-3.json")
+    reporter.report(resumed_from=40, epoch=1, total_steps=100)
+    reporter.report(step=41, samples=64, metrics={"loss": 0.5})
+    reporter.checkpoint_written(step=41, path=tmp_path, write_seconds=0.1, size=10)
+    reporter.close()
+    page = render([json.loads((tmp_path / "rank-3.json").read_text())]).decode()
+    shown = {line.split("{")[0] for line in page.splitlines() if not line.startswith("#")}
+    for metric in METRICS:
+        assert metric.name in shown or f"{metric.name}_count" in shown, metric.name
+        assert metric.help in page
+
+
+def test_speed_and_time_left_come_from_what_was_reported_lately() -> None:
+    reporter = Reporter(rank=0, path=None)
+    reporter.report(total_steps=1000)
+    reporter.status()
+    for step in range(1, 101):
+        reporter.report(step=step, samples=10)
+    time.sleep(0.01)
+    reporter.report()
+    status = progress([reporter.status()])
+    assert status["etaSeconds"] > 0
+    # 100 steps took as long as samplesPerSecond says, and 900 are left.
+    assert abs(status["etaSeconds"] - 9 * 1000 / status["samplesPerSecond"]) < 1e-6
+
+
+def test_reporting_costs_a_few_microseconds(tmp_path: Path) -> None:
+    reporter = Reporter(rank=0, path=tmp_path / "rank-0.json")
+    began = time.perf_counter()
+    for step in range(20_000):
+        reporter.report(step=step, samples=64)
+    each = (time.perf_counter() - began) / 20_000
+    reporter.close()
+    assert each < 50e-6, f"{each * 1e6:.1f} µs a report"
+
+
+def test_a_number_that_json_has_no_word_for_is_left_out(tmp_path: Path) -> None:
+    reporter = Reporter(rank=0, path=tmp_path / "rank-0.json")
+    reporter.report(step=1, metrics={"loss": float("nan"), "accuracy": 0.5})
+    reporter.close()
+    status = json.loads((tmp_path / "rank-0.json").read_text(), parse_constant=lambda word: 1 / 0)
+    assert status["metrics"] == {"accuracy": 0.5}
+
+
+def test_a_status_directory_that_vanishes_does_not_end_the_training(tmp_path: Path) -> None:
+    reporter = Reporter(rank=0, path=tmp_path / "gone" / "rank-0.json")
+    reporter.report(step=1)
+    reporter.close()
