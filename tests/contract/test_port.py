@@ -9,6 +9,7 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from support.builders import job
 from support.waiting import eventually
 from trainwright.cluster.port import (
@@ -172,7 +173,9 @@ class TestTrainingJobs:
             pytest.param({"workspace": {"size": "lots"}}, "spec.workspace.size", id="a size that is none"),
             pytest.param({"resources": {"gpus": -1}}, "spec.resources.gpus", id="fewer than no GPUs"),
             pytest.param({"resources": {"memory": "16 GB"}}, "spec.resources.memory", id="a unit that is none"),
-            pytest.param({"checkpoint": {"everySteps": 1, "everySeconds": 1}}, "spec.checkpoint", id="two rhythms of checkpoints"),
+            pytest.param(
+                {"checkpoint": {"everySteps": 1, "everySeconds": 1}}, "spec.checkpoint", id="two rhythms of checkpoints"
+            ),
             pytest.param({"checkpoint": {"keep": 0}}, "spec.checkpoint.keep", id="keeping no checkpoint"),
             pytest.param({"runPolicy": {"backoffLimit": -1}}, "spec.runPolicy.backoffLimit", id="a negative limit"),
             pytest.param({"runPolicy": {"cleanPodPolicy": "Some"}}, "spec.runPolicy.cleanPodPolicy", id="an unknown policy"),

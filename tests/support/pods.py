@@ -61,11 +61,14 @@ def ended(
 
 
 class ScriptedKubelet:
-    """Moves the pods of a job on, when a test says so, through any adapter of the port."""
+    """Moves the pods of a job on, when a test says so, through any adapter of the port.
 
-    def __init__(self, cluster: Cluster, namespace: str = "default") -> None:
+    With `bind` it also chooses their node, which a real API server leaves to its scheduler."""
+
+    def __init__(self, cluster: Cluster, namespace: str = "default", *, bind: bool = True) -> None:
         self.cluster = cluster
         self.namespace = namespace
+        self.bind = bind
 
     async def pods(self, job: str) -> list[dict[str, Any]]:
         listed = await self.cluster.list(PODS, self.namespace, labels={JOB_LABEL: job})
@@ -75,7 +78,7 @@ class ScriptedKubelet:
         """Write a pod's binding and status as they stand in `pod`."""
         name = pod["metadata"]["name"]
         there = await self.cluster.get(PODS, name, self.namespace)
-        if pod["spec"].get("nodeName") and not there["spec"].get("nodeName"):
+        if self.bind and pod["spec"].get("nodeName") and not there["spec"].get("nodeName"):
             await self.cluster.patch(PODS, name, self.namespace, {"spec": {"nodeName": pod["spec"]["nodeName"]}})
         await self.cluster.patch(PODS, name, self.namespace, {"status": pod["status"]}, subresource="status")
 

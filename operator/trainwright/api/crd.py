@@ -48,7 +48,8 @@ def training_job_crd() -> dict[str, Any]:
             {"rule": rule.cel, "message": rule.message, **_field_path(rule.at, rule.field)}
         )
     spec["x-kubernetes-validations"] += [
-        _immutable(name, optional=name not in spec["required"] and "default" not in spec["properties"][name]) for name in fixed
+        _immutable(name, optional=name not in spec.get("required", ()) and "default" not in spec["properties"][name])
+        for name in fixed
     ]
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -87,7 +88,6 @@ def structural(model: type[BaseModel]) -> dict[str, Any]:
     schema = model.model_json_schema(by_alias=True)
     definitions = schema.get("$defs", {})
     result: dict[str, Any] = _inline(schema, definitions)
-    result.setdefault("required", [])
     return result
 
 
