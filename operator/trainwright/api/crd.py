@@ -73,7 +73,8 @@ def training_job_crd() -> dict[str, Any]:
                     "storage": True,
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": [
-                        {"name": name, "type": kind, "jsonPath": path, "description": text, "priority": priority}
+                        {"name": name, "type": kind, "jsonPath": path, "description": text}
+                        | ({"priority": priority} if priority else {})
                         for name, kind, path, text, priority in COLUMNS
                     ],
                     "schema": {"openAPIV3Schema": root},
