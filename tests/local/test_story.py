@@ -1,0 +1,138 @@
+"""The story of `make demo` and its variations, on a whole twin: real scheduler, real processes, real training."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from support.twin import ROOT, RunningTwin
+from support.waiting import eventually
+
+SAMPLES = ROOT / "manifests" / "samples"
+
+
+def digits(**changes: Any) -> dict[str, Any]:
+    """The demo's job, with changes to its recipe's configuration."""
+    job: dict[str, Any] = yaml.safe_load((SAMPLES / "digits.yaml").read_text())
+    job["spec"]["recipe"]["config"] |= changes
+    return job
+
+
+def get(twin: RunningTwin, space: str, name: str = "digits") -> dict[str, Any]:
+    job = twin.kubectl.json("get", "tj", name, "-n", space)
+    job.setdefault("status", {})
+    return job
+
+
+async def until(twin: RunningTwin, space: str, condition: Any, *, name: str = "digits", within: float = 90) -> dict[str, Any]:
+    def met() -> dict[str, Any] | None:
+        job = get(twin, space, name)
+        assert job["status"].get("phase") != "Failed", job["status"]
+        return job if condition(job["status"]) else None
+
+    job: dict[str, Any] = await eventually(met, within=within, every=0.2)
+    return job["status"]  # type: ignore[no-any-return]
+
+
+def worker_pids(job: dict[str, Any], index: int) -> list[int]:
+    """Every process of one worker of a job."""
+    wanted = {"TRAINWRIGHT_UID": job["metadata"]["uid"], "TRAINWRIGHT_WORKER_INDEX": str(index)}
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if wanted.items() <= process.environ().items():
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return sorted(found)
+
+
+def step(status: dict[str, Any]) -> int:
+    return int(status.get("progress", {}).get("step") or 0)
+
+
+def artifacts(status: dict[str, Any]) -> Path:
+    return Path(status["checkpoint"]["path"]).parents[1] / "artifacts"
+
+
+async def test_a_killed_worker_and_a_killed_operator_cost_steps_and_not_the_training(twin: RunningTwin, space: str) -> None:
+    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(digits()))
+    await until(twin, space, lambda status: step(status) >= 60)
+
+    operator = twin.twin._processes.process("operator")
+    assert operator is not None
+    for pid in worker_pids(get(twin, space), 1):
+        os.kill(pid, signal.SIGKILL)
+    operator.kill()
+    assert twin.cli("up", "--name", "t", "--gpus-per-node", "4").returncode == 0
+
+    status = await until(twin, space, lambda status: status.get("phase") == "Succeeded")
+    assert status["attempt"] == 2
+    assert status["restarts"]["failure"] == 1
+    last = status["restarts"]["last"]
+    assert (last["pod"], last["cause"], last["signal"]) == ("digits-a1-worker-1", "Killed", 9)
+    assert status["progress"]["resumedFrom"] >= 40
+    report = json.loads((artifacts(status) / "report.json").read_text())
+    assert status["metrics"]["test_accuracy"] >= 0.97
+    assert report
+    for name in ("model.pt", "model.pt2", "manifest.json", "curves.png"):
+        assert (artifacts(status) / name).stat().st_size > 100
+    events = {event["reason"] for event in twin.kubectl.json("get", "events", "-n", space)["items"]}
+    assert {"WorkerFailed", "WorkersRunning", "WorkersSucceeded"} <= events
+
+
+async def test_a_pod_deleted_by_hand_saves_on_its_way_out_and_is_not_counted(twin: RunningTwin, space: str) -> None:
+    job = digits(step_delay_seconds=0.1)
+    job["spec"]["checkpoint"] = {"everySteps": 100_000}
+    job["spec"]["runPolicy"] = {"backoffLimit": 0}
+    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(job))
+    await until(twin, space, lambda status: step(status) >= 10)
+    twin.kubectl("delete", "pod", "-n", space, "-l", "trainwright.dev/job=digits", "--wait=false")
+    status = await until(twin, space, lambda status: status.get("progress", {}).get("resumedFrom"))
+    assert status["attempt"] == 2
+    assert (status["restarts"]["failure"], status["restarts"]["infrastructure"]) == (0, 1)
+    assert status["restarts"]["last"]["cause"] == "Deleted"
+    assert status["progress"]["resumedFrom"] >= 10, "no periodic checkpoint was due: only SIGTERM can have saved one"
+
+
+async def test_a_refused_configuration_fails_at_once_and_says_what_would_do(twin: RunningTwin, space: str) -> None:
+    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(digits(epoch=3)))
+
+    def failed() -> dict[str, Any] | None:
+        status = get(twin, space)["status"]
+        return status if status.get("phase") == "Failed" else None
+
+    status = await eventually(failed, within=60, every=0.2)
+    assert status["attempt"] == 1
+    assert status["restarts"]["last"]["cause"] == "InvalidConfig"
+    assert "epoch" in status["reason"]
+    assert "epochs" in status["reason"], "the nearest key is suggested"
+    shown = twin.cli("status", "digits", "-n", space)
+    assert shown.returncode == 1
+    assert "InvalidConfig" in shown.stdout
+
+
+async def test_more_gpus_than_there_are_wait_with_the_scheduler_s_words(twin: RunningTwin, space: str) -> None:
+    job = digits()
+    job["spec"]["resources"]["gpus"] = 3
+    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(job))
+    status = await until(twin, space, lambda status: "Insufficient" in (status.get("reason") or ""))
+    assert status["phase"] == "Queued"
+    assert status["reason"].startswith("1 of 2 workers wait: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")
+
+
+async def test_the_other_samples_run_to_success(twin: RunningTwin, space: str) -> None:
+    for sample in ("hello", "own-script", "own-module"):
+        twin.kubectl("apply", "-n", space, "-f", SAMPLES / f"{sample}.yaml")
+    for sample in ("hello", "own-script", "own-module"):
+        await until(twin, space, lambda status: status.get("phase") == "Succeeded", name=sample)
+    logs = twin.cli("logs", "own-script", "-n", space, "--all")
+    assert "rank 0 of 2: loss" in logs.stdout
+    last = twin.cli("logs", "hello", "-n", space, "--rank", "1")
+    assert last.stdout.strip() == "worker 1 of 2"
