@@ -81,6 +81,14 @@ def test_what_can_never_work_is_code_64(gang: Gang, arguments: tuple[str, ...], 
     assert message in worker.message["message"]
 
 
+@pytest.mark.parametrize(("code", "cause"), [("INVALID_CONFIG", "InvalidConfig"), ("NO_CHECKPOINT", "NoCheckpoint")])
+def test_a_reserved_code_of_a_rank_keeps_its_meaning_and_its_message(gang: Gang, code: str, cause: str) -> None:
+    text = f"from trainwright_runtime.exits import Exit, leave\nleave(Exit.{code}, 'this is why')\n"
+    (worker,) = gang.start("module", module(gang, text))
+    assert worker.wait() in (64, 65)
+    assert (worker.message["cause"], worker.message["message"]) == (cause, "this is why")
+
+
 def test_it_is_up_before_a_framework_could_be_loaded(gang: Gang) -> None:
     began = time.time()
     (worker,) = gang.start("command", "--", "date", "+%s.%N")

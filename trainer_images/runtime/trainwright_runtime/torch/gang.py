@@ -65,13 +65,16 @@ class Gang:
         dist.gather_object(value, gathered, dst=0, group=self._group)
         return gathered
 
-    def barrier(self) -> None:
-        """Wait for every rank."""
-        if self._group is not None:
-            dist.barrier(group=self._group)
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set on any rank; every rank waits for the others here."""
+        if self._group is None:
+            return flag
+        raised = torch.tensor(int(flag))
+        dist.all_reduce(raised, op=dist.ReduceOp.MAX, group=self._group)
+        return bool(raised)
 
     def disband(self) -> None:
         """End torch.distributed in order: gloo aborts now and then when one rank tears down while another still talks."""
         if dist.is_initialized():
-            self.barrier()
+            self.any(False)
             dist.destroy_process_group()

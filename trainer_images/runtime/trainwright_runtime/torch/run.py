@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -23,7 +23,7 @@ from trainwright_runtime.exits import Exit, leave, say
 from trainwright_runtime.progress import reporter
 from trainwright_runtime.sealed import Writer
 from trainwright_runtime.torch.gang import Gang
-from trainwright_runtime.torch.state import cpu_copy, generator_states, set_generator_states, unwrapped
+from trainwright_runtime.torch.state import cpu_copy, generator_states, require_plain, set_generator_states, unwrapped
 
 LOSS_SECONDS = 0.5
 """Reading a loss off a GPU waits for the GPU, so it is read this seldom."""
@@ -73,8 +73,7 @@ class Run:
         self._epoch_generators: dict[str, Any] | None = None
         self._loss_read = 0.0
         self._stop_asked = threading.Event()
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, lambda _signal, _frame: self._stop_asked.set())
+        self._handler_before = signal.signal(signal.SIGTERM, lambda _signal, _frame: self._stop_asked.set())
 
     def resume(self) -> int:
         """Load the newest usable checkpoint, if there is one; returns the step it was taken at, 0 without one.
@@ -138,7 +137,7 @@ class Run:
         now = time.monotonic()
         metrics = None
         if loss is not None and now - self._loss_read >= LOSS_SECONDS:
-            metrics = {"loss": float(loss)}
+            metrics = {"loss": float(loss.detach() if isinstance(loss, torch.Tensor) else loss)}
             self._loss_read = now
         self._reporter.report(step=self.steps, epoch=self.epoch, samples=taken, metrics=metrics)
         stop, save = self._gang.meet(stop=self._stop_asked.is_set(), save=self._is_save_due_by_time(now))
@@ -169,12 +168,18 @@ class Run:
         self._reporter.checkpoint_blocked(time.perf_counter() - began)
 
     def close(self) -> None:
-        """The training is over: take the last checkpoint and wait until it is written."""
+        """The training is over: take the last checkpoint, and wait until it is written and every rank is here.
+
+        From here on SIGTERM does again what it did before: there is nothing left to save.
+        """
         self.save()
         self._settle(must_succeed=True)
         self._writer.shutdown()
         self._reporter.flush()
-        self._gang.barrier()
+        stop = self._gang.any(self._stop_asked.is_set())
+        signal.signal(signal.SIGTERM, self._handler_before)
+        if stop:
+            self._leave()
 
     def _open_store(self) -> CheckpointStore | None:
         if self._policy.directory is None:
@@ -218,6 +223,7 @@ class Run:
         return facts
 
     def _training_state(self) -> dict[str, Any]:
+        require_plain(self.state, "state")
         return {
             "parts": {name: part.state_dict() for name, part in self._parts.items()},
             "state": self.state,
@@ -267,9 +273,12 @@ class Run:
             return False
         return self._in_flight is None or self._in_flight.done()
 
-    def _stop(self) -> None:
+    def _stop(self) -> NoReturn:
         self.save()
         self._settle(must_succeed=True)
+        self._leave()
+
+    def _leave(self) -> NoReturn:
         self._reporter.close()
         self._gang.disband()
         kept = "its checkpoint is written" if self._store is not None else "there is no checkpoint directory to save to"

@@ -11,6 +11,9 @@ from typing import Any
 
 import torch
 
+PLAIN = (type(None), bool, int, float, str, bytes)
+"""By type, not by isinstance: numpy's float64 is a float too, and needs numpy's code to be loaded."""
+
 
 def unwrapped(model: Any) -> Any:
     """The user's own module, without what DistributedDataParallel and torch.compile put around it.
@@ -35,6 +38,19 @@ def cpu_copy(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(cpu_copy(item) for item in value)
     return value
+
+
+def require_plain(value: Any, name: str) -> None:
+    """Raise TypeError for what could be saved and then not be loaded again, which would be found out after the next crash."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            require_plain(item, f"{name}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            require_plain(item, f"{name}[{index}]")
+    elif type(value) not in PLAIN and not isinstance(value, torch.Tensor):
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        raise TypeError(f"{name} is a {kind}: only plain values, lists, dicts and tensors can be kept in a checkpoint")
 
 
 def generator_states() -> dict[str, Any]:

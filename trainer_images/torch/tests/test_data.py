@@ -1,0 +1,214 @@
+"""The data's split and order: functions of seed and epoch alone, whoever trains on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from trainwright_runtime.config import InvalidConfig
+from trainwright_runtime.environment import DataSource, RankEnvironment
+from trainwright_torch.image_classification import data, models
+from trainwright_torch.image_classification.config import TrainingConfig
+from trainwright_torch.image_classification.scores import Scores
+from trainwright_torch.image_classification.train import choose_device
+
+DIGITS = (DataSource(name="train", builtin="digits"),)
+
+
+@given(
+    size=st.integers(1, 200),
+    global_batch=st.integers(1, 64),
+    micro_batch=st.none() | st.integers(1, 16),
+    world_size=st.integers(1, 7),
+    epoch=st.integers(0, 50),
+)
+def test_any_number_of_ranks_takes_the_same_samples_in_the_same_steps(
+    size: int, global_batch: int, micro_batch: int | None, world_size: int, epoch: int
+) -> None:
+    def plan(rank: int, world_size: int, micro_batch: int | None) -> list[data.Step]:
+        return data.plan_epoch(
+            size,
+            epoch=epoch,
+            seed=1,
+            start=0,
+            global_batch=global_batch,
+            micro_batch=micro_batch,
+            rank=rank,
+            world_size=world_size,
+        )
+
+    alone = plan(0, 1, None)
+    assert sorted(index for step in alone for index in step.micro_batches[0]) == list(range(size))
+    plans = [plan(rank, world_size, micro_batch) for rank in range(world_size)]
+    for number, whole in enumerate(alone):
+        shares = [plans[rank][number] for rank in range(world_size)]
+        taken = [index for share in shares if not share.is_padding for micro in share.micro_batches for index in micro]
+        assert sorted(taken) == sorted(whole.micro_batches[0])
+        for share in shares:
+            assert share.samples == whole.samples
+            assert share.micro_batches, "a rank without a micro-batch would leave the others waiting"
+            assert all(micro and len(micro) <= (micro_batch or global_batch) for micro in share.micro_batches)
+
+
+@given(start=st.integers(0, 120), world_size=st.integers(1, 4))
+def test_an_epoch_goes_on_from_any_sample(start: int, world_size: int) -> None:
+    def order(start: int, world_size: int) -> list[int]:
+        plans = [
+            data.plan_epoch(100, epoch=3, seed=0, start=start, global_batch=8, micro_batch=None, rank=rank, world_size=world_size)
+            for rank in range(world_size)
+        ]
+        return [
+            i
+            for step in zip(*plans, strict=True)
+            for share in step
+            if not share.is_padding
+            for i in sorted(share.micro_batches[0])
+        ]
+
+    assert set(order(start, world_size)) == set(data_order(100)[start:])
+
+
+def data_order(size: int) -> list[int]:
+    plan = data.plan_epoch(size, epoch=3, seed=0, start=0, global_batch=size, micro_batch=None, rank=0, world_size=1)
+    return plan[0].micro_batches[0] if plan else []
+
+
+@given(labels=st.lists(st.integers(0, 4), max_size=300))
+def test_a_split_leaves_nothing_out_and_takes_nothing_twice(labels: list[int]) -> None:
+    parts = data.split(labels)
+    assert sorted(index for part in parts for index in part) == list(range(len(labels)))
+    for label in set(labels):
+        members = labels.count(label)
+        held_out = sum(labels[index] == label for index in parts[1])
+        assert abs(held_out - members * data.VALIDATION_SHARE) <= 0.5, "each class in the same shares"
+
+
+def test_the_digits_are_scikit_learns() -> None:
+    from sklearn.datasets import load_digits
+
+    real = load_digits()
+    loaded = data.load(DIGITS, TrainingConfig())
+    images = torch.cat([part.images for part in (loaded.train, loaded.validation, loaded.test)])
+    order = [index for part in data.split(real.target.tolist()) for index in part]
+    torch.testing.assert_close(images.reshape(1797, 64), torch.tensor(real.data[order], dtype=torch.float32) / 16)
+    assert torch.equal(loaded.test.labels, torch.from_numpy(real.target[order[-269:]]))
+
+
+def test_scores_are_those_of_scikit_learn() -> None:
+    from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
+
+    generator = torch.Generator().manual_seed(3)
+    truth = torch.randint(0, 4, (200,), generator=generator)
+    guess = torch.where(torch.rand(200, generator=generator) < 0.6, truth, torch.randint(0, 4, (200,), generator=generator))
+    truth[truth == 3] = 2
+    confusion = confusion_matrix(truth, guess, labels=range(5)).tolist()
+    scores = Scores(loss=0.0, confusion=confusion)
+    assert scores.accuracy == pytest.approx(accuracy_score(truth, guess))
+    assert scores.macro_f1 == pytest.approx(f1_score(truth, guess, labels=range(5), average="macro", zero_division=0))
+
+
+# --- directories of images --------------------------------------------------------------------------------------------
+
+
+def draw(folder: Path, count: int, *, colour: tuple[int, int, int] = (255, 0, 0)) -> None:
+    folder.mkdir(parents=True)
+    for number in range(count):
+        Image.new("RGB", (20 + number, 16), colour).save(folder / f"{number}.png")
+    (folder / "notes.txt").write_text("not an image")
+
+
+def load(root: Path, **keys: int) -> data.ImageData:
+    return data.load((DataSource(name="images", path=root),), TrainingConfig(**keys))  # type: ignore[arg-type]
+
+
+def test_a_folder_a_class_is_split_in_three(tmp_path: Path) -> None:
+    draw(tmp_path / "cat", 20)
+    draw(tmp_path / "dog", 20, colour=(0, 255, 0))
+    loaded = load(tmp_path, image_size=12)
+    assert (len(loaded.train), len(loaded.validation), len(loaded.test)) == (28, 6, 6)
+    assert loaded.classes == ("cat", "dog")
+    assert loaded.shape == (3, 12, 12)
+    images, labels = loaded.train.__getitems__(list(range(len(loaded.train))))
+    assert images.shape == (len(loaded.train), 3, 12, 12)
+    for image, label in zip(images, labels, strict=True):
+        assert image[:, 0, 0].tolist() == ([1.0, 0.0, 0.0] if label == 0 else [0.0, 1.0, 0.0])
+
+
+def test_parts_that_are_there_are_taken_as_they_are(tmp_path: Path) -> None:
+    for part, count in (("train", 20), ("val", 4), ("test", 6)):
+        draw(tmp_path / part / "cat", count)
+        draw(tmp_path / part / "dog", count)
+    loaded = load(tmp_path, image_channels=1)
+    assert (len(loaded.train), len(loaded.validation), len(loaded.test)) == (40, 8, 12)
+    assert loaded.shape == (1, 64, 64)
+
+
+def test_a_part_that_is_missing_is_split_off_training(tmp_path: Path) -> None:
+    for part, count in (("train", 20), ("test", 6)):
+        draw(tmp_path / part / "cat", count)
+        draw(tmp_path / part / "dog", count)
+    loaded = load(tmp_path)
+    assert (len(loaded.train), len(loaded.validation), len(loaded.test)) == (34, 6, 12)
+
+
+def test_two_versions_of_the_data_have_two_fingerprints(tmp_path: Path) -> None:
+    draw(tmp_path / "cat", 20)
+    draw(tmp_path / "dog", 20)
+    before = load(tmp_path).fingerprint
+    assert load(tmp_path).fingerprint == before
+    (tmp_path / "cat/0.png").unlink()
+    assert load(tmp_path).fingerprint != before
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda root: None, "does not exist"),
+        (lambda root: draw(root / "cat", 20), "has 1 folders with images; at least two classes"),
+        (lambda root: (draw(root / "cat", 2), draw(root / "dog", 2)), "too few images for a val part"),
+        (
+            lambda root: (draw(root / "train/a", 20), draw(root / "train/b", 20), draw(root / "val/c", 2)),
+            "has a folder 'c', which the training part lacks",
+        ),
+    ],
+    ids=["no folder", "one class", "too few", "a class only in validation"],
+)
+def test_a_directory_that_cannot_be_used_is_refused(tmp_path: Path, make: object, message: str) -> None:
+    root = tmp_path / "images"
+    make(root)  # type: ignore[operator]
+    with pytest.raises(InvalidConfig, match=message):
+        load(root)
+
+
+# --- what else is refused ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sources", "keys", "message"),
+    [
+        (DIGITS, {"image_size": 32}, "key 'image_size' has no effect with builtin: digits"),
+        ((DataSource(name="a", builtin="mnist"),), {}, "builtin: mnist; accepted: digits"),
+        ((DataSource(name="a", builtin="digits"), DataSource(name="b", builtin="digits")), {}, "or a single one; there are a, b"),
+    ],
+    ids=["a key for other data", "unknown data", "which of two"],
+)
+def test_data_that_is_not_clear_is_refused(sources: tuple[DataSource, ...], keys: dict[str, int], message: str) -> None:
+    with pytest.raises(InvalidConfig, match=message):
+        data.load(sources, TrainingConfig(**keys))  # type: ignore[arg-type]
+
+
+def test_an_unknown_model_is_refused_with_those_near_it() -> None:
+    with pytest.raises(InvalidConfig, match="'resnet81', which is no model of torchvision's; near it: resnet18"):
+        models.build(TrainingConfig(model="resnet81"), channels=3, classes=2)
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InvalidConfig, match="this worker has 0 GPUs for 1 ranks"):
+        choose_device(TrainingConfig(device="cuda"), RankEnvironment())
+    assert choose_device(TrainingConfig(), RankEnvironment()).type == "cpu"
