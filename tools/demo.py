@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def prepare() -> None:
-    """Everything that may take minutes the first time, with what is being done. Without a control plane the story goes another way."""
+    """Make what may take minutes the first time, saying so. Where no control plane can be had the story goes another way."""
     say("Getting ready (the first time takes minutes, later nothing)")
     try:
         binaries.ensure(lambda text: console.print(f"  {text}"))

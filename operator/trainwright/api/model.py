@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
@@ -51,11 +52,10 @@ ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-
 
 def amount(quantity: str) -> float:
     """The plain number behind a quantity (cores, bytes). Raises ValueError for anything that is not one."""
-    digits = quantity.rstrip("mkMGTPi")
-    unit = quantity[len(digits) :]
-    if unit not in _FACTORS:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([a-zA-Z]*)", quantity)
+    if match is None or match.group(2) not in _FACTORS:
         raise ValueError(f"{quantity!r} is not a quantity; accepted are numbers such as 4, 500m or 16Gi")
-    return float(digits) * _FACTORS[unit]
+    return float(match.group(1)) * _FACTORS[match.group(2)]
 
 
 def whole_cores(quantity: str) -> int:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.live import Live
 
-from trainwright.api.job import KIND, parse, read_status
+from trainwright.api.job import KIND, TrainingJob, parse, read_status
 from trainwright.api.names import ATTEMPT_LABEL, CONTAINER, INDEX_LABEL, JOB_LABEL
 from trainwright.api.status import Phase
 from trainwright.cli.app import UserError, app, err, out
@@ -34,6 +34,7 @@ from trainwright.cluster.port import (
 from trainwright.observe.workers import WorkerState, observe_worker
 
 _SUBMITTABLE = {resource.kind: resource for resource in (TRAINING_JOBS, CONFIG_MAPS, CLAIMS)}
+START_POLL_SECONDS = 0.3
 Job = Annotated[str, typer.Argument(help="Name of the job.", show_default=False)]
 
 
@@ -105,41 +106,42 @@ async def _logs(
 ) -> None:
     async with connected(*where) as cluster:
         job = parse(await _get(cluster, name, namespace))
-        nproc = max(1, job.spec.resources.gpus)
-        ranks = job.spec.workers * nproc
-        if rank is not None and rank >= ranks:
-            raise UserError(f"--rank {rank}: job {name} has ranks 0 to {ranks - 1}")
+        index = _worker_of(job, rank) if rank is not None else 0
         pods = (await cluster.list(PODS, namespace, labels={JOB_LABEL: name, ATTEMPT_LABEL: str(job.attempt)})).items
         if not every:
-            index = (rank or 0) // nproc
             pods = [pod for pod in pods if pod["metadata"]["labels"].get(INDEX_LABEL) == str(index)]
         if not pods:
             raise UserError(f"job {name} has no such pod now: {job.status.reason or 'it has not started yet'}")
-        if nproc > 1 and rank is not None and rank % nproc:
-            err.print(
-                f"[dim]rank {rank} writes to logs/attempt-{job.attempt}/rank-{rank}.log in the workspace; its pod's log is rank {rank - rank % nproc}'s[/]"
-            )
         width = len(str(job.spec.workers - 1))
-        await asyncio.gather(
-            *(
-                _print_log(
-                    cluster,
-                    pod,
-                    follow=follow,
-                    tail=tail,
-                    prefix=f"[{pod['metadata']['labels'][INDEX_LABEL]:>{width}}] " if every else "",
-                )
-                for pod in pods
-            )
+        prefixes = [f"[{pod['metadata']['labels'][INDEX_LABEL]:>{width}}] " if every else "" for pod in pods]
+        logs = [
+            _print_log(cluster, pod, follow=follow, tail=tail, prefix=prefix) for pod, prefix in zip(pods, prefixes, strict=True)
+        ]
+        await asyncio.gather(*logs)
+
+
+def _worker_of(job: TrainingJob, rank: int) -> int:
+    """The worker whose pod's log is this rank's. Raises `UserError` for a rank that has no pod to itself."""
+    per_pod = 1 if job.spec.command else max(1, job.spec.resources.gpus)
+    if rank >= job.spec.workers * per_pod:
+        raise UserError(f"--rank {rank}: job {job.name} has ranks 0 to {job.spec.workers * per_pod - 1}")
+    if rank % per_pod:
+        lowest = rank - rank % per_pod
+        place = f"logs/attempt-{job.attempt}/rank-{rank}.log"
+        raise UserError(
+            f"--rank {rank} shares a pod with rank {lowest}, whose output the pod's log is; its own is {place} in the workspace"
         )
+    return rank // per_pod
 
 
 async def _print_log(cluster: KubeCluster, pod: Object, *, follow: bool, tail: int | None, prefix: str) -> None:
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
-    worker = observe_worker(pod)
-    if worker is not None and worker.state is WorkerState.PENDING and not follow:
-        err.print(f"[dim]{name} has not started: {worker.waiting or 'its container is being made'}[/]", soft_wrap=True)
-        return
+    while (worker := observe_worker(pod)) is not None and worker.state is WorkerState.PENDING:
+        if not follow:
+            err.print(f"[dim]{name} has not started: {worker.waiting or 'its container is being made'}[/]", soft_wrap=True)
+            return
+        await asyncio.sleep(START_POLL_SECONDS)
+        pod = await cluster.get(PODS, name, namespace)
     if not follow:
         text = await cluster.logs(name, namespace, container=CONTAINER, tail_lines=tail)
         _write("".join(f"{prefix}{line}\n" for line in text.splitlines()))

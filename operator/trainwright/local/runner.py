@@ -73,15 +73,15 @@ class LocalRun:
     def volume(self, claim: Object) -> Path:
         """Where a claim's data lies: the same place at every run."""
         name: str = claim["metadata"]["name"]
-        return self.directory / name.removeprefix(f"{self.name}-")
+        return Path(self.directory / name.removeprefix(f"{self.name}-"))
 
     @property
     def workspace(self) -> Path:
         """The job's workspace on disk."""
         spec = parse(self._objects[-1]).spec
-        if spec.workspace.claim:
-            return self.directory / spec.workspace.claim.removeprefix(f"{self.name}-") / self.name
-        return self.directory / "workspace"
+        claim = spec.workspace.claim
+        own = self.directory / claim.removeprefix(f"{self.name}-") / self.name if claim else self.directory / "workspace"
+        return Path(own)
 
     async def stop(self) -> None:
         """Let the workers save a checkpoint and end, as a cluster does when pods are deleted; without starting them anew."""
@@ -91,7 +91,7 @@ class LocalRun:
         for pod in await self._pods():
             await self.cluster.delete(PODS, pod["metadata"]["name"], NAMESPACE)
         deadline = asyncio.get_running_loop().time() + STOP_SECONDS
-        while await self._pods() and asyncio.get_running_loop().time() < deadline:
+        while await self._pods() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - the cluster has no such event
             await asyncio.sleep(0.05)
 
     def leader_logs(self) -> list[tuple[str, Path]]:

@@ -13,6 +13,8 @@ from trainwright.observe.times import seconds
 
 # Words of a container that has not started for a harmless reason: it is just being made.
 _HARMLESS = ("ContainerCreating", "PodInitializing")
+# What the scheduler adds once it has said why no node will do: that it looked for somebody to evict in vain.
+_WITHOUT_PREEMPTION = re.compile(r"\s*(no new claims to deallocate,\s*)?preemption: .*$", re.DOTALL)
 
 
 class WorkerState(StrEnum):
@@ -104,7 +106,7 @@ def _waiting(status: dict[str, Any], container: dict[str, Any]) -> str:
         return one_line(f"{waiting.get('reason', 'Waiting')}: {waiting['message']}")
     for condition in status.get("conditions", []):
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return one_line(condition.get("message") or condition.get("reason") or "")
+            return one_line(_WITHOUT_PREEMPTION.sub("", condition.get("message") or condition.get("reason") or ""))
     reason = waiting.get("reason", "")
     return "" if reason in _HARMLESS else reason
 

@@ -1,0 +1,27 @@
+"""`python -m trainwright.local.prepare`: make what a twin and its jobs need, with progress, so that later nothing has to wait."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from trainwright.local import binaries, environments
+from trainwright.local.paths import checkout
+
+
+def say(text: str) -> None:
+    sys.stderr.write(f"prepare: {text}\n")
+
+
+def main() -> None:
+    """The control plane's programs, and the environment of every trainer image."""
+    try:
+        binaries.ensure(say)
+        for lock in sorted(checkout().glob("trainer_images/*/requirements.lock")):
+            asyncio.run(environments.ensure(lock.parent, say))
+    except (binaries.ControlPlaneUnavailable, environments.EnvironmentFailed) as error:
+        raise SystemExit(f"prepare: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

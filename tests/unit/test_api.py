@@ -1,0 +1,112 @@
+"""The API's types: what a bad job is told, quantities, and that rules say the same in both languages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from support.builders import bare, job
+from trainwright.api.crd import training_job_crd
+from trainwright.api.job import InvalidJob, check, parse, read_status
+from trainwright.api.model import amount, whole_cores
+from trainwright.api.reference import reference
+from trainwright.api.rules import RULES, changed
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        pytest.param({"worker": 2}, "spec.worker: is not a field of a TrainingJob; known here: framework, recipe", id="unknown field"),
+        pytest.param({"resources": {"gpu": 1}}, "spec.resources.gpu: is not a field of a TrainingJob; known here: gpus, cpu, memory, sharedMemory", id="unknown field below"),
+        pytest.param({"env": [{"name": "A", "val": "1"}]}, "spec.env[0].val: is not a field of a TrainingJob; known here: name, value", id="unknown field in a list"),
+        pytest.param({"framework": "keras"}, "spec.framework: 'keras' is not one of 'torch' or 'none'", id="unknown word"),
+        pytest.param({"framework": None}, "spec.framework: is missing", id="missing field"),
+        pytest.param({"workers": 0}, "spec.workers: 0: input should be greater than or equal to 1", id="too few"),
+        pytest.param({"resources": {"memory": "16 GB"}}, "spec.resources.memory: '16 GB' does not look like", id="no quantity"),
+        pytest.param({"env": [{"name": "PET_X"}]}, "spec.env[0].name: this name belongs to the contract", id="reserved"),
+    ],
+)  # fmt: skip
+def test_a_bad_job_is_told_the_field_the_value_and_what_would_do(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidJob) as refusal:
+        check(job().spec(**change).build())
+    assert said in str(refusal.value)
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    with pytest.raises(InvalidJob) as refusal:
+        check(job().spec(workers=0, framework="x", foo=1).build())
+    assert len(refusal.value.errors) == 3
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ({"kind": "Pod", "apiVersion": "v1"}, "v1 Pod is not trainwright.dev/v1alpha1 TrainingJob"),
+        ({**job().build(), "metadata": {}}, "metadata.name: is missing"),
+        ({**job().build(), "spec": None}, "spec: is missing"),
+    ],
+)
+def test_what_is_no_job_at_all(raw: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidJob, match="is"):
+        check(raw)
+    with pytest.raises(InvalidJob) as refusal:
+        check(raw)
+    assert said in str(refusal.value)
+
+
+def test_a_status_of_another_version_is_read_as_far_as_it_is_known() -> None:
+    assert read_status(job().stored(status={"phase": "Running", "fromTheFuture": 1})).phase == "Running"
+    assert read_status(job().stored(status={"phase": "Unheard"})).phase is None
+
+
+def test_numbers_do_for_quantities() -> None:
+    spec = parse(job().spec(resources={"cpu": 2, "memory": "1Gi"}).stored()).spec
+    assert spec.resources.cpu == "2"
+
+
+@pytest.mark.parametrize(
+    ("quantity", "number"),
+    [("4", 4.0), ("500m", 0.5), ("1.5", 1.5), ("1k", 1000.0), ("2Gi", 2.0 * 2**30), ("3M", 3e6), ("1Ti", 2.0**40)],
+)
+def test_amounts(quantity: str, number: float) -> None:
+    assert amount(quantity) == number
+
+
+def test_amounts_that_are_none() -> None:
+    with pytest.raises(ValueError, match="not a quantity"):
+        amount("4cores")
+    assert whole_cores("500m") == 1
+    assert whole_cores("2500m") == 2
+
+
+def test_changes_of_fixed_fields_are_found_and_of_others_not() -> None:
+    old = job().spec(runPolicy={"backoffLimit": 1}).build()["spec"]
+    new = job().spec(runPolicy={"backoffLimit": 2}, workers=3).build()["spec"]
+    assert [one.field for one in changed(old, new)] == ["spec.workers"]
+
+
+def test_every_rule_is_in_the_definition() -> None:
+    written: list[str] = []
+
+    def collect(node: Any) -> None:
+        if isinstance(node, dict):
+            written.extend(one["rule"] for one in node.get("x-kubernetes-validations", []))
+            for below in node.values():
+                collect(below)
+        elif isinstance(node, list):
+            for below in node:
+                collect(below)
+
+    collect(training_job_crd())
+    assert {rule.cel for rule in RULES} <= set(written)
+
+
+def test_a_rule_about_something_that_is_not_there_holds() -> None:
+    check(bare().spec(command=["true"]).build())
+
+
+def test_the_reference_names_every_field() -> None:
+    page = reference()
+    for field in ("`spec`", "`recipe.config`", "`env[].name`", "`restarts.last.evidence`", "`conditions[].type`"):
+        assert field in page or field == "`spec`"
