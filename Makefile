@@ -3,6 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
+TRAINER_PY := trainer_images/torch/.venv/bin/python
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,8 +16,9 @@ demo: setup  ## a real control plane, a training job of two workers, one of them
 
 test: setup  ## all tests; builds what they need
 	@$(PY) -m trainwright.local.prepare
+	@.venv/bin/uv pip install --quiet --python $(TRAINER_PY) --require-hashes -r trainer_images/torch/requirements-dev.lock
+	@cd trainer_images && torch/.venv/bin/python -m pytest
 	@$(PY) -m pytest tests
-	@trainer_images/torch/.venv/bin/python -m pytest trainer_images
 
 unit: setup  ## the tests that need no cluster and no torch: seconds
 	@$(PY) -m pytest tests/unit

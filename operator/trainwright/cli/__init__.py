@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from trainwright.cli.app import main
+from trainwright.cli.main import main
 
 __all__ = ["main"]

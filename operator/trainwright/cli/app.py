@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from trainwright import __version__
-from trainwright.api.job import InvalidJob
-from trainwright.cluster.port import ClusterError
 
 app = typer.Typer(
     name="trainwright",
@@ -40,25 +37,3 @@ def root(
     ] = False,
 ) -> None:
     """Distributed training on Kubernetes, and on a laptop without one."""
-
-
-def main() -> None:
-    """Run a command; what goes wrong is one line on stderr, never a traceback."""
-    from trainwright.cli import commands  # noqa: F401, PLC0415 - registers them
-
-    try:
-        app()
-    except InvalidJob as error:
-        for one in error.errors:
-            err.print(f"[red]error:[/] {_plain(str(one))}", soft_wrap=True)
-        sys.exit(2)
-    except (UserError, ClusterError) as error:
-        err.print(f"[red]error:[/] {_plain(str(error))}", soft_wrap=True)
-        sys.exit(2 if isinstance(error, UserError) else 1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def _plain(text: str) -> str:
-    """Text that rich shall not read as markup."""
-    return text.replace("[", "\\[")

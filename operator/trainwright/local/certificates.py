@@ -20,11 +20,13 @@ CLIENTS = {
     "controller-manager": ("system:kube-controller-manager", None),
     "scheduler": ("system:kube-scheduler", None),
     "kubelet-client": ("kube-apiserver-kubelet-client", "system:masters"),
+    "etcd-client": ("kube-apiserver-etcd-client", None),
     "front-proxy": ("front-proxy-client", None),
 }
 SERVERS = {
     "apiserver": ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"],
     "node": ["localhost"],
+    "etcd": ["localhost"],
 }
 
 

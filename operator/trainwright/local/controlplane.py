@@ -1,7 +1,7 @@
 """A real control plane on loopback: etcd, kube-apiserver, and if wanted kube-controller-manager and kube-scheduler.
 
-All state lies under one folder; nothing needs root. TLS and RBAC are on. Starting is idempotent: what runs is left alone,
-what died is started again.
+All state lies under one folder; nothing needs root. TLS and RBAC are on, between API server and etcd too: loopback is shared
+with every user of the machine. Starting is idempotent: what runs is left alone, what died is started again.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from trainwright.local.certificates import LOOPBACK, issue_all
 from trainwright.local.processes import Processes
 
 READY_SECONDS = 60.0
+START_ATTEMPTS = 3
 GATES = "GenericWorkload=true,GangScheduling=true"
 # They refuse loopback addresses, which are all that a node made of processes has; nobody here needs them.
 CONTROLLERS = "*,-endpointslice-controller,-endpoints-controller,-endpointslice-mirroring-controller"
 ORDER = ("scheduler", "controller-manager", "apiserver", "etcd")
+_PORT_TAKEN = "address already in use"
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,20 @@ class Ports:
     etcd_peer: int
     controller_manager: int
     scheduler: int
+
+    def by_owner(self) -> list[tuple[str, int]]:
+        """Each port with the name of the process that listens there."""
+        return [
+            ("apiserver", self.apiserver),
+            ("etcd", self.etcd),
+            ("etcd", self.etcd_peer),
+            ("controller-manager", self.controller_manager),
+            ("scheduler", self.scheduler),
+        ]
+
+
+class _PortTaken(ControlPlaneUnavailable):
+    """Somebody else took a port between our choosing it and our using it."""
 
 
 class ControlPlane:
@@ -52,11 +68,18 @@ class ControlPlane:
         self._controllers = controllers
 
     async def start(self, progress: Callable[[str], None] = lambda _: None) -> Path:
-        """Bring everything up and wait until the API answers; the path of the administrator's kubeconfig."""
+        """Bring everything up and wait until all of it answers; the path of the administrator's kubeconfig."""
         self.state.mkdir(parents=True, exist_ok=True)
         self.state.chmod(0o700)
         issue_all(self._pki)
-        ports = self._ports()
+        for _ in range(START_ATTEMPTS - 1):
+            try:
+                return await self._start(self._ports(), progress)
+            except _PortTaken:
+                progress("a port was taken meanwhile; choosing others")
+        return await self._start(self._ports(), progress)
+
+    async def _start(self, ports: Ports, progress: Callable[[str], None]) -> Path:
         self._write_kubeconfigs(ports)
         progress("starting etcd and kube-apiserver")
         self.processes.start("etcd", self._etcd(ports))
@@ -66,6 +89,7 @@ class ControlPlane:
             progress("starting kube-controller-manager and kube-scheduler")
             self.processes.start("controller-manager", self._controller_manager(ports))
             self.processes.start("scheduler", self._scheduler(ports))
+            await self._listening(ports)
         return self.kubeconfig
 
     def stop(self) -> None:
@@ -78,9 +102,7 @@ class ControlPlane:
         cluster = await KubeCluster.connect(kubeconfig=self.kubeconfig)
         try:
             while True:
-                for name in ("etcd", "apiserver"):
-                    if not self.processes.alive(name):
-                        raise ControlPlaneUnavailable(f"{name} ended at its start; its last lines:\n{self.processes.tail(name)}")
+                self._still_alive("etcd", "apiserver")
                 try:
                     await cluster.ready()
                     return
@@ -92,11 +114,36 @@ class ControlPlane:
         finally:
             await cluster.close()
 
+    async def _listening(self, ports: Ports) -> None:
+        """Wait for the controllers: one that ends at its start does so before it listens, and nobody else would notice."""
+        deadline = asyncio.get_running_loop().time() + READY_SECONDS
+        for name, port in (("controller-manager", ports.controller_manager), ("scheduler", ports.scheduler)):
+            while not _answers(port):
+                self._still_alive(name)
+                if asyncio.get_running_loop().time() > deadline:
+                    raise ControlPlaneUnavailable(f"{name} does not listen; its last lines:\n{self.processes.tail(name)}")
+                await asyncio.sleep(0.05)
+            self._still_alive(name)
+
+    def _still_alive(self, *names: str) -> None:
+        for name in names:
+            if not self.processes.alive(name):
+                tail = self.processes.tail(name)
+                kind = _PortTaken if _PORT_TAKEN in tail else ControlPlaneUnavailable
+                raise kind(f"{name} ended at its start; its last lines:\n{tail}")
+
     def _ports(self) -> Ports:
-        """The ports of an earlier start, as long as our processes hold them; otherwise free ones."""
+        """The ports of an earlier start as long as all can be had again: whoever still runs knows no others.
+
+        Otherwise free ones, and whatever runs is stopped, to be started with them.
+        """
         path = self.state / "ports.json"
-        if path.exists() and (self.processes.alive("apiserver") or self.processes.alive("etcd")):
-            return Ports(**json.loads(path.read_text()))
+        if path.exists():
+            ports = Ports(**json.loads(path.read_text()))
+            if all(self.processes.alive(owner) or _is_free(port) for owner, port in ports.by_owner()):
+                return ports
+            for name in self.processes.names():
+                self.processes.stop(name, grace=0)
         sockets = [socket.socket() for _ in range(5)]
         try:
             for one in sockets:
@@ -148,7 +195,8 @@ class ControlPlane:
         return str(self._pki / name)
 
     def _etcd(self, ports: Ports) -> list[str | Path]:
-        client, peer = f"http://{LOOPBACK}:{ports.etcd}", f"http://{LOOPBACK}:{ports.etcd_peer}"
+        client, peer = f"https://{LOOPBACK}:{ports.etcd}", f"https://{LOOPBACK}:{ports.etcd_peer}"
+        certificate, key, ca = self._file("etcd.crt"), self._file("etcd.key"), self._file("ca.crt")
         return [
             self._binaries["etcd"],
             f"--data-dir={self.state / 'etcd'}",
@@ -157,6 +205,12 @@ class ControlPlane:
             f"--listen-peer-urls={peer}",
             f"--initial-advertise-peer-urls={peer}",
             f"--initial-cluster=default={peer}",
+            *(f"--{side}cert-file={certificate}" for side in ("", "peer-")),
+            *(f"--{side}key-file={key}" for side in ("", "peer-")),
+            *(f"--{side}trusted-ca-file={ca}" for side in ("", "peer-")),
+            *(f"--{side}client-cert-auth" for side in ("", "peer-")),
+            # The gateway would be a client of its own with the server's certificate; nobody here speaks JSON to etcd.
+            "--enable-grpc-gateway=false",
             # A twin's cluster is thrown away with its state; waiting for the disk would only slow tests down.
             "--unsafe-no-fsync",
             "--log-level=warn",
@@ -165,7 +219,10 @@ class ControlPlane:
     def _apiserver(self, ports: Ports) -> list[str | Path]:
         return [
             self._binaries["kube-apiserver"],
-            f"--etcd-servers=http://{LOOPBACK}:{ports.etcd}",
+            f"--etcd-servers=https://{LOOPBACK}:{ports.etcd}",
+            f"--etcd-cafile={self._file('ca.crt')}",
+            f"--etcd-certfile={self._file('etcd-client.crt')}",
+            f"--etcd-keyfile={self._file('etcd-client.key')}",
             f"--bind-address={LOOPBACK}",
             f"--advertise-address={LOOPBACK}",
             f"--secure-port={ports.apiserver}",
@@ -224,3 +281,20 @@ def _as_client(kubeconfig: str, port: int) -> list[str]:
         "--leader-elect=false",
         "--profiling=false",
     ]
+
+
+def _is_free(port: int) -> bool:
+    """Whether a server could listen there now; connections that an earlier one left in TIME_WAIT don't count."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((LOOPBACK, port)) == 0

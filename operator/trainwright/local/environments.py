@@ -46,9 +46,7 @@ async def ensure(folder: Path, progress: Callable[[str], None] = lambda _: None)
         if is_ready(folder):
             return
         name = folder.name
-        progress(
-            f"preparing environment {name}: packages from trainer_images/{name}/requirements.lock (torch is large: minutes at first)"
-        )
+        progress(f"preparing environment {name} from its requirements.lock (torch is large: minutes at first)")
         venv = folder / ".venv"
         python = str(venv / "bin" / "python")
         uv = [sys.executable, "-m", "uv"]

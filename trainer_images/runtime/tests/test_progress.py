@@ -8,7 +8,7 @@ from pathlib import Path
 
 from launching import Gang, wait_for
 
-from trainwright_runtime.launch.server import progress
+from trainwright_runtime.launch.status import progress
 from trainwright_runtime.metrics import METRICS, render
 from trainwright_runtime.progress import Reporter
 

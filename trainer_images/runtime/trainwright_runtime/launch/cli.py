@@ -27,9 +27,8 @@ def main() -> None:
     # The first process of a container ignores what it has no handler for.
     signal.signal(signal.SIGTERM, _raise_stop_asked)
     verdict = _launch(arguments)
-    if verdict.exit_code != Exit.DONE:
-        # Not from RankEnvironment: what is to be told may be that it could not be read.
-        write_termination_message(verdict, os.environ.get("TRAINWRIGHT_TERMINATION_LOG"))
+    # Not from RankEnvironment: what is to be told may be that it could not be read.
+    write_termination_message(verdict, os.environ.get("TRAINWRIGHT_TERMINATION_LOG"))
     sys.exit(verdict.exit_code)
 
 

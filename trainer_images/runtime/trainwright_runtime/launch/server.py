@@ -4,38 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from trainwright_runtime import metrics
-
-PROGRESS_KEYS = (
-    "step",
-    "totalSteps",
-    "epoch",
-    "samplesPerSecond",
-    "etaSeconds",
-    "resumedFrom",
-    "metrics",
-    "mainMetric",
-    "checkpoint",
-)
-
-
-def read_statuses(directory: Path) -> list[dict[str, Any]]:
-    """What the ranks of this pod last reported, lowest rank first."""
-    statuses = [json.loads(path.read_text()) for path in directory.glob("rank-*.json")]
-    return sorted(statuses, key=lambda status: int(status["rank"]))
-
-
-def progress(statuses: list[dict[str, Any]]) -> Mapping[str, Any]:
-    """The body of /progress: the lowest rank's view."""
-    if not statuses:
-        return {}
-    status = statuses[0]
-    return {key: status[key] for key in PROGRESS_KEYS if key in status} | {"time": status["heartbeat"]}
+from trainwright_runtime.launch.status import progress, read_statuses
 
 
 def serve(address: str, port: int, directory: Path) -> ThreadingHTTPServer:

@@ -7,6 +7,7 @@ rank outlives the one that failed by more than a few seconds; and the launcher e
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import os
 import selectors
 import shutil
@@ -22,6 +23,7 @@ from trainwright_runtime.exits import Cause, Exit, say
 from trainwright_runtime.launch.preflight import PeerWatch, interface_of
 from trainwright_runtime.launch.program import Program
 from trainwright_runtime.launch.ranks import RankProcess
+from trainwright_runtime.launch.status import progress, read_statuses
 from trainwright_runtime.launch.verdict import Ended, Verdict, is_peer_lost, judge
 
 SETTLE_SECONDS = 1.0
@@ -66,7 +68,7 @@ class Supervisor:
             self._watch_peer()
             while any(rank.is_running for rank in self._ranks):
                 self._turn()
-            return self._verdict()
+            return dataclasses.replace(self._verdict(), progress=progress(read_statuses(status_dir)))
         finally:
             for rank in self._ranks:
                 rank.kill_group()

@@ -7,8 +7,9 @@ import json
 import re
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from trainwright_runtime.exits import CAUSE_OF_EXIT, MARK, Cause, Exit, say
 
@@ -38,6 +39,7 @@ class Verdict:
     signal: int | None = None
     time: float = dataclasses.field(default_factory=time.time)
     lines: tuple[str, ...] = ()
+    progress: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,13 @@ def write_termination_message(verdict: Verdict, path: str | None) -> None:
 
 
 def encode(verdict: Verdict) -> bytes:
-    """The termination message, at most MESSAGE_BYTES long: the oldest lines go first."""
+    """The termination message, at most MESSAGE_BYTES long: the oldest lines go first.
+
+    A success leaves its last progress: whoever asks /progress now and then has missed it.
+    """
+    if verdict.exit_code == Exit.DONE:
+        encoded = json.dumps({"progress": verdict.progress}).encode()
+        return encoded if len(encoded) <= MESSAGE_BYTES else b"{}"
     lines = [line[:LINE_CHARACTERS] for line in verdict.lines[-LINES_SHOWN:]]
     while True:
         content = {
