@@ -174,6 +174,28 @@ async def test_a_service_of_somebody_else_is_not_touched() -> None:
         assert (await cluster.get(SERVICES, "digits", "default"))["spec"] == {"type": "ClusterIP"}
 
 
+async def test_a_job_made_anew_waits_for_what_is_left_of_its_predecessor() -> None:
+    cluster = Counting()
+    kubelet = ScriptedKubelet(cluster)
+    async with operating(cluster):
+        await cluster.create(TRAINING_JOBS, job().workers(2).build())
+        await phase(cluster, "Queued")
+        await kubelet.run_all("digits")
+        await phase(cluster, "Running")
+        await cluster.delete(TRAINING_JOBS, "digits", "default")
+        await cluster.create(TRAINING_JOBS, job().workers(2).build())
+        status = await phase(cluster, "Queued")
+        assert status["reason"] == "Pod digits-a1-worker-0 of an earlier job of this name is still there; waiting until it is gone"
+        before = {pod["metadata"]["uid"] for pod in await kubelet.pods("digits")}
+        await kubelet.confirm_deletions("digits")
+
+        async def replaced() -> bool:
+            now = {pod["metadata"]["uid"] for pod in await kubelet.pods("digits")}
+            return len(now) == 2 and not now & before
+
+        await eventually(replaced, within=4, what="the new gang, without waiting for the retry")
+
+
 async def test_an_operator_that_starts_in_the_middle_goes_on_from_what_is() -> None:
     cluster = Counting()
     kubelet = ScriptedKubelet(cluster)

@@ -73,7 +73,7 @@ class Executor:
         except AlreadyExists:
             made = await self._cluster.get(resource, child["metadata"]["name"], child["metadata"]["namespace"])
             if not _is_of(made, job):
-                raise NameTaken(child) from None
+                raise NameTaken(made, job) from None
         self._on_made(made)
 
     async def _apply(self, child: Object) -> None:
@@ -84,8 +84,8 @@ class Executor:
             self._on_made(await self._cluster.create(PODS, pod))
         except AlreadyExists:
             there = await self._cluster.get(PODS, pod["metadata"]["name"], pod["metadata"]["namespace"])
-            if not any(owner.get("uid") == job.uid for owner in there["metadata"].get("ownerReferences", [])):
-                raise NameTaken(pod) from None
+            if not _is_of(there, job):
+                raise NameTaken(there, job) from None
             self._on_made(there)
 
     async def _delete(self, job: TrainingJob, deletion: Deletion) -> None:
@@ -96,11 +96,14 @@ class Executor:
 
 
 class NameTaken(ClusterError):
-    """Something that isn't ours has the name of a child."""
+    """Something that isn't this job's has the name of a child."""
 
-    def __init__(self, child: Object) -> None:
-        name = child["metadata"]["name"]
-        super().__init__(f"{child['kind']} {name} exists and belongs to something else; rename it or the job")
+    def __init__(self, taken: Object, job: TrainingJob) -> None:
+        what = f"{taken['kind']} {taken['metadata']['name']}"
+        if taken["metadata"].get("labels", {}).get(JOB_LABEL) == job.name:
+            super().__init__(f"{what} of an earlier job of this name is still there; waiting until it is gone")
+        else:
+            super().__init__(f"{what} exists and belongs to something else; rename it or the job")
 
 
 def _is_of(obj: Object, job: TrainingJob) -> bool:
