@@ -7,10 +7,12 @@ with every user of the machine. Starting is idempotent: what runs is left alone,
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import random
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import yaml
@@ -23,6 +25,10 @@ from trainwright.local.processes import Processes
 
 READY_SECONDS = 60.0
 START_ATTEMPTS = 3
+# Below the range from which Linux takes the ports of outgoing connections: there, a client that keeps dialling a dead server's
+# port is sooner or later given that very port as its own, and the server can't come back.
+PORTS = range(20_000, 32_000)
+PORT_RELEASE_SECONDS = 3.0
 GATES = "GenericWorkload=true,GangScheduling=true"
 # They refuse loopback addresses, which are all that a node made of processes has; nobody here needs them.
 CONTROLLERS = "*,-endpointslice-controller,-endpoints-controller,-endpointslice-mirroring-controller"
@@ -74,10 +80,10 @@ class ControlPlane:
         issue_all(self._pki)
         for _ in range(START_ATTEMPTS - 1):
             try:
-                return await self._start(self._ports(), progress)
+                return await self._start(await self._ports(), progress)
             except _PortTaken:
                 progress("a port was taken meanwhile; choosing others")
-        return await self._start(self._ports(), progress)
+        return await self._start(await self._ports(), progress)
 
     async def _start(self, ports: Ports, progress: Callable[[str], None]) -> Path:
         self._write_kubeconfigs(ports)
@@ -118,12 +124,11 @@ class ControlPlane:
         """Wait for the controllers: one that ends at its start does so before it listens, and nobody else would notice."""
         deadline = asyncio.get_running_loop().time() + READY_SECONDS
         for name, port in (("controller-manager", ports.controller_manager), ("scheduler", ports.scheduler)):
-            while not _answers(port):
+            while not self.processes.listens(name, port):
                 self._still_alive(name)
                 if asyncio.get_running_loop().time() > deadline:
                     raise ControlPlaneUnavailable(f"{name} does not listen; its last lines:\n{self.processes.tail(name)}")
                 await asyncio.sleep(0.05)
-            self._still_alive(name)
 
     def _still_alive(self, *names: str) -> None:
         for name in names:
@@ -132,7 +137,7 @@ class ControlPlane:
                 kind = _PortTaken if _PORT_TAKEN in tail else ControlPlaneUnavailable
                 raise kind(f"{name} ended at its start; its last lines:\n{tail}")
 
-    def _ports(self) -> Ports:
+    async def _ports(self) -> Ports:
         """The ports of an earlier start as long as all can be had again: whoever still runs knows no others.
 
         Otherwise free ones, and whatever runs is stopped, to be started with them.
@@ -140,18 +145,12 @@ class ControlPlane:
         path = self.state / "ports.json"
         if path.exists():
             ports = Ports(**json.loads(path.read_text()))
-            if all(self.processes.alive(owner) or _is_free(port) for owner, port in ports.by_owner()):
+            if all([self.processes.alive(owner) or await _released(port) for owner, port in ports.by_owner()]):
                 return ports
             for name in self.processes.names():
                 self.processes.stop(name, grace=0)
-        sockets = [socket.socket() for _ in range(5)]
-        try:
-            for one in sockets:
-                one.bind((LOOPBACK, 0))
-            ports = Ports(*(one.getsockname()[1] for one in sockets))
-        finally:
-            for one in sockets:
-                one.close()
+        shuffled = random.SystemRandom().sample(PORTS, len(PORTS))
+        ports = Ports(*itertools.islice(filter(_is_free, shuffled), len(fields(Ports))))
         path.write_text(json.dumps(ports.__dict__))
         return ports
 
@@ -283,6 +282,16 @@ def _as_client(kubeconfig: str, port: int) -> list[str]:
     ]
 
 
+async def _released(port: int) -> bool:
+    """Whether a port is free, or will be at once: a process that was killed holds its sockets for a moment longer."""
+    deadline = asyncio.get_running_loop().time() + PORT_RELEASE_SECONDS
+    while not _is_free(port):
+        if asyncio.get_running_loop().time() > deadline:
+            return False
+        await asyncio.sleep(0.05)
+    return True
+
+
 def _is_free(port: int) -> bool:
     """Whether a server could listen there now; connections that an earlier one left in TIME_WAIT don't count."""
     with socket.socket() as probe:
@@ -292,9 +301,3 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
         return True
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((LOOPBACK, port)) == 0

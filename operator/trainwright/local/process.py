@@ -55,10 +55,11 @@ class ContainerProcess:
             os.killpg(self.pid, signal.SIGKILL)
 
 
-def kill_marked(mark: str, session: int) -> None:
-    """Kill what is left of a pod: its session, and whatever of it has moved out of it."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(session, signal.SIGKILL)
+def kill_marked(mark: str, session: int | None = None) -> None:
+    """Kill what is left of a pod: its session, where that is known, and whatever of it has moved out of it."""
+    if session is not None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(session, signal.SIGKILL)
     deadline = time.monotonic() + 5
     while (left := marked(mark)) and time.monotonic() < deadline:
         for process in left:

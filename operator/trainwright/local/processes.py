@@ -66,6 +66,15 @@ class Processes:
         except psutil.Error:
             return None
 
+    def listens(self, name: str, port: int) -> bool:
+        """Whether that process itself, not just anybody, has a TCP port open."""
+        process = self.process(name)
+        try:
+            sockets = process.net_connections(kind="tcp") if process else []
+        except psutil.Error:
+            return False
+        return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in sockets)
+
     def names(self) -> list[str]:
         return list(self._records())
 

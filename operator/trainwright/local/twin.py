@@ -8,7 +8,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ from trainwright.api.crd import training_job_crd
 from trainwright.cluster.kube import KubeCluster
 from trainwright.cluster.port import CRDS, NODES, STORAGE_CLASSES, ClusterError
 from trainwright.local import binaries
-from trainwright.local.controlplane import ControlPlane
+from trainwright.local.controlplane import ORDER, ControlPlane
 from trainwright.local.paths import home
 from trainwright.local.pod import HOST
-from trainwright.local.process import marked
+from trainwright.local.process import kill_marked
 from trainwright.local.processes import Processes
 from trainwright.local.storage import STORAGE_CLASS
 
@@ -75,16 +75,26 @@ class Twin:
         self._settings = self.state / "twin.json"
 
     async def up(
-        self, *, nodes: int = 1, gpus_per_node: int = 0, operator: bool = True, progress: Progress = lambda _: None
+        self,
+        *,
+        nodes: int | None = None,
+        gpus_per_node: int | None = None,
+        operator: bool = True,
+        progress: Progress = lambda _: None,
     ) -> Path:
         """Bring everything up; what runs is left alone. Returns the kubeconfig's path.
 
+        None means as many as the twin had before, so that mending it doesn't change it; a new one has one node without GPUs.
         Raises `ControlPlaneUnavailable` when there is none to be had, `TwinFailed` when a part doesn't start.
         """
         programs = await asyncio.to_thread(binaries.ensure, progress)
         plane = ControlPlane(self.state, programs, name=self.name)
         kubeconfig = await plane.start(progress)
-        self._settings.write_text(json.dumps({"kubectl": str(programs["kubectl"])}))
+        settings = self._read_settings()
+        nodes = settings.get("nodes", 1) if nodes is None else nodes
+        gpus_per_node = settings.get("gpus_per_node", 0) if gpus_per_node is None else gpus_per_node
+        settings = {"kubectl": str(programs["kubectl"]), "nodes": nodes, "gpus_per_node": gpus_per_node}
+        self._settings.write_text(json.dumps(settings))
         cluster = await KubeCluster.connect(kubeconfig=kubeconfig)
         try:
             await _install(cluster)
@@ -94,7 +104,7 @@ class Twin:
                 self._start_node(name, number, gpus_per_node)
             if operator:
                 self._start_operator(kubeconfig)
-            await self._eventually("node", lambda: _nodes_ready(cluster, names), names)
+            await self._eventually("node", lambda: _nodes_ready(cluster, names), [*names, *ORDER])
             if operator:
                 await self._eventually("operator", self._operator_ready, ["operator"])
         finally:
@@ -113,8 +123,7 @@ class Twin:
                 grace = OPERATOR_GRACE_SECONDS if name == "operator" else NODE_GRACE_SECONDS
                 self._processes.stop(name, grace=grace)
         for mark in pods:
-            for process in marked(mark):
-                process.kill()
+            kill_marked(mark)
         progress("stopping the control plane")
         ControlPlane(self.state, {}).stop()
         shutil.rmtree(self.state, ignore_errors=True)
@@ -149,7 +158,11 @@ class Twin:
     @property
     def kubectl(self) -> str:
         """The kubectl that goes with this twin."""
-        return str(json.loads(self._settings.read_text())["kubectl"]) if self._settings.exists() else "kubectl"
+        return str(self._read_settings().get("kubectl", "kubectl"))
+
+    def _read_settings(self) -> dict[str, Any]:
+        settings: dict[str, Any] = json.loads(self._settings.read_text()) if self._settings.exists() else {}
+        return settings
 
     def _start_node(self, name: str, number: int, gpus: int) -> None:
         command = [sys.executable, "-m", "trainwright.local.agent", "--state", str(self.state), "--name", name]
@@ -174,14 +187,14 @@ class Twin:
         except aiohttp.ClientError:
             return False
 
-    async def _eventually(self, what: str, condition: Callable[[], Awaitable[bool]], processes: Iterable[str]) -> None:
+    async def _eventually(self, what: str, condition: Callable[[], Awaitable[bool]], processes: Sequence[str]) -> None:
         deadline = asyncio.get_running_loop().time() + READY_SECONDS
         while not await condition():
             dead = next((name for name in processes if not self._processes.alive(name)), None)
             if dead or asyncio.get_running_loop().time() > deadline:
-                name = dead or next(iter(processes))
-                ended = "ended at its start" if dead else f"is not ready after {READY_SECONDS:.0f} s"
-                raise TwinFailed(f"the {what} {name} {ended}; its last lines:\n{self._processes.tail(name)}")
+                name = dead or processes[0]
+                ended = f"{name} ended" if dead else f"the {what} {name} is not ready after {READY_SECONDS:.0f} s"
+                raise TwinFailed(f"{ended}; its last lines:\n{self._processes.tail(name)}")
             await asyncio.sleep(0.1)
 
     def _pod_marks(self) -> list[str]:
