@@ -60,7 +60,9 @@ def main() -> None:
     started = time.monotonic()
     os.chdir(ROOT)
     os.environ.setdefault("TRAINWRIGHT_HOME", str(ROOT / ".trainwright"))
-    prepare()
+    if not prepare():
+        without_cluster()
+        return
     twin = Twin("demo")
     try:
         say("A control plane on this machine: etcd, kube-apiserver, controller-manager, scheduler; one node; the operator")
@@ -78,17 +80,36 @@ def main() -> None:
             console.print("[dim]the twin is down; KEEP=1 make demo leaves it running[/]")
 
 
-def prepare() -> None:
-    """Make what may take minutes the first time, saying so. Where no control plane can be had the story goes another way."""
+def prepare() -> bool:
+    """Make what may take minutes the first time, saying so; whether a control plane can be had."""
     say("Getting ready (the first time takes minutes, later nothing)")
     try:
         binaries.ensure(lambda text: console.print(f"  {text}"))
+        has_control_plane = True
     except binaries.ControlPlaneUnavailable as error:
-        console.print(f"[yellow]no control plane can be had here:[/] {error}")
-        say("The same story without a cluster: `trainwright run`")
-        raise SystemExit(subprocess.run([TRAINWRIGHT, "run", str(SAMPLE)], check=False).returncode) from None
+        console.print(f"[yellow]no control plane can be had here ({error}): the same story is told by `trainwright run`[/]")
+        has_control_plane = False
     asyncio.run(environments.ensure(ROOT / "trainer_images" / "torch", lambda text: console.print(f"  {text}")))
     console.print("  ready")
+    return has_control_plane
+
+
+def without_cluster() -> None:
+    """The story where there is no control plane: the same job and the same reconciler in one process."""
+    say("A training job of two workers; one of them is killed on the way")
+    runs = ROOT / "build" / "demo-run"
+    shutil.rmtree(runs, ignore_errors=True)
+    command = [TRAINWRIGHT, "run", str(SAMPLE), "--dir", str(runs)]
+    console.print(f"[dim]$ {shown(*command)}[/]")
+    process = subprocess.Popen(command)
+    checkpoints = runs / JOB / "workspace" / "checkpoints"
+    while process.poll() is None and not list(checkpoints.glob("step-*/manifest.json")):
+        time.sleep(0.2)
+    pids = worker_processes(1)
+    say(f"kill -9 {' '.join(map(str, pids))}: all of worker 1")
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    raise SystemExit(process.wait())
 
 
 def train(kubectl: str) -> None:
