@@ -24,6 +24,7 @@ _COLOURS = {
     Phase.FAILED: "red",
 }
 EVIDENCE_LINES = 12
+WIDE = 120
 
 
 def duration(length: float) -> str:
@@ -125,12 +126,14 @@ def _timeline(events: list[dict[str, Any]]) -> RenderableType:
     return grid
 
 
-def jobs_table(jobs: list[dict[str, Any]]) -> RenderableType:
-    """All jobs, a line each: the columns of `kubectl get tj -o wide`."""
+def jobs_table(jobs: list[dict[str, Any]], *, width: int) -> RenderableType:
+    """All jobs, a line each: the columns of `kubectl get tj`, and the reason where `width` columns have room for it."""
+    wide = width >= WIDE
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("NAME", "PHASE", "WORKERS", "PROGRESS", "METRIC", "RESTARTS", "AGE"):
         table.add_column(column, no_wrap=True)
-    table.add_column("REASON", overflow="ellipsis", no_wrap=True)
+    if wide:
+        table.add_column("REASON", overflow="ellipsis", no_wrap=True)
     for raw in jobs:
         status = read_status(raw)
         table.add_row(
@@ -141,7 +144,7 @@ def jobs_table(jobs: list[dict[str, Any]]) -> RenderableType:
             status.main_metric or "",
             str(status.restarts.total),
             since(raw["metadata"].get("creationTimestamp")),
-            Text(status.reason or ""),
+            *([Text(status.reason or "")] if wide else []),
         )
     return table
 

@@ -110,7 +110,7 @@ def status(
         out.print(_twin_view(there))
     if jobs:
         out.print()
-        out.print(jobs_table(jobs))
+        out.print(jobs_table(jobs, width=out.width))
 
 
 async def _jobs(kubeconfig: Path | None, context: str | None) -> list[Object]:
