@@ -137,3 +137,100 @@ async def test_the_other_samples_run_to_success(twin: RunningTwin, space: str) -
     assert "rank 0 of 2: loss" in logs.stdout
     last = twin.cli("logs", "hello", "-n", space, "--rank", "1")
     assert last.stdout.strip() == "worker 1 of 2"
+
+
+FAILING = """
+import os, sys, time
+import torch.distributed as dist
+dist.init_process_group("gloo")
+if dist.get_rank() == 1:
+    print("loading shard 7")
+    raise ValueError("labels out of range in shard 7")
+dist.barrier()
+"""
+
+
+async def test_the_first_failing_rank_is_named_with_its_last_lines(twin: RunningTwin, space: str) -> None:
+    """Rank 0 dies too, because its peer is gone; the evidence must be rank 1's all the same."""
+    job = {
+        "apiVersion": "trainwright.dev/v1alpha1",
+        "kind": "TrainingJob",
+        "metadata": {"name": "failing"},
+        "spec": {
+            "framework": "torch",
+            "command": ["python", "train.py"],
+            "code": {"configMap": "failing"},
+            "workers": 2,
+            "runPolicy": {"backoffLimit": 0},
+        },
+    }
+    code = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "failing"}, "data": {"train.py": FAILING}}
+    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump_all([code, job]))
+
+    def failed() -> dict[str, Any] | None:
+        status = get(twin, space, "failing")["status"]
+        return status if status.get("phase") == "Failed" else None
+
+    status = await eventually(failed, within=60, every=0.2)
+    last = status["restarts"]["last"]
+    assert (last["pod"], last["rank"], last["exitCode"], last["cause"]) == ("failing-a1-worker-1", 1, 1, "Error")
+    assert "ValueError: labels out of range in shard 7" in status["reason"]
+    assert "loading shard 7" in last["evidence"]
+    (event,) = [
+        one for one in twin.kubectl.json("get", "events", "-n", space)["items"] if one["reason"] == "BackoffLimitExceeded"
+    ]
+    assert "labels out of range" in event["message"]
+    shown = twin.cli("status", "failing", "-n", space).stdout
+    assert "rank 1 in failing-a1-worker-1, exit code 1" in shown
+    assert "labels out of range" in shown
+
+
+async def test_images_from_a_claim_into_a_workspace_of_one_s_own(twin: RunningTwin, space: str) -> None:
+    claims = [
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": name},
+            "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
+        }
+        for name in ("my-images", "results")
+    ]
+    write = (
+        "import os\nfrom pathlib import Path\nfrom PIL import Image\nfrom sklearn.datasets import load_digits\n"
+        "digits = load_digits()\n"
+        "for number, (pixels, label) in enumerate(zip(digits.images[:400], digits.target)):\n"
+        "    folder = Path(os.environ['DIR']) / f'digit-{label}'\n"
+        "    folder.mkdir(exist_ok=True)\n"
+        "    Image.fromarray((pixels * 15).astype('uint8')).save(folder / f'{number}.png')\n"
+    )
+    filler = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "filler"},
+        "spec": {
+            "restartPolicy": "Never",
+            "containers": [
+                {
+                    "name": "main",
+                    "image": "ghcr.io/trainwright/torch:0.1.0",
+                    "command": ["python", "-c", write],
+                    "env": [{"name": "DIR", "value": "/out"}],
+                    "volumeMounts": [{"name": "v", "mountPath": "/out"}],
+                }
+            ],
+            "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "my-images"}}],
+        },
+    }
+    job = yaml.safe_load_all((SAMPLES / "images-from-claim.yaml").read_text())
+    (training,) = [one for one in job if one["kind"] == "TrainingJob"]
+    training["spec"]["recipe"]["config"] = {"epochs": 2, "image_size": 16, "image_channels": 1}
+    training["spec"] |= {"resources": {"gpus": 1}, "workspace": {"claim": "results"}}
+    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump_all([*claims, filler]))
+    finished = lambda: twin.kubectl("get", "pod", "filler", "-n", space, "-o", "jsonpath={.status.phase}")  # noqa: E731
+    await eventually(lambda: finished() == "Succeeded", within=60, every=0.2)
+    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(training))
+    status = await until(twin, space, lambda status: status.get("phase") == "Succeeded", name="images")
+    path = Path(status["checkpoint"]["path"])
+    assert path.parents[1].name == "images", "each job has a folder of its name in a claim that many may share"
+    assert (path.parents[1] / "artifacts" / "report.json").exists()
+    assert 0 < status["metrics"]["test_accuracy"] <= 1
