@@ -68,11 +68,20 @@ def test_a_function_is_called_like_a_console_script(gang: Gang) -> None:
         (("recipe", "image-clasification"), {}, "unknown recipe 'image-clasification'; this image has: image-classification"),
         (("command", "--", "no-such-program"), {}, "there is no program 'no-such-program' in this image"),
         (("command", "--", "true"), {"TRAINWRIGHT_ATTEMPT": "x"}, "TRAINWRIGHT_ATTEMPT='x'"),
+        (("command", "--", "./no-shebang"), {}, "./no-shebang can't be started: Exec format error"),
+        (("command",), {}, "there is no program to run: it goes after `--`"),
+        (
+            ("recipe", "image-classification", "--", "--epochs", "3"),
+            {},
+            "a recipe takes no arguments, but there are '--epochs 3'",
+        ),
         (("module", "json", "--function", "mian"), {}, "module 'json' has no function 'mian'"),
     ],
-    ids=["unknown recipe", "unknown program", "bad environment", "unknown function"],
+    ids=["unknown recipe", "unknown program", "bad environment", "no shebang", "no program", "arguments", "unknown function"],
 )
 def test_what_can_never_work_is_code_64(gang: Gang, arguments: tuple[str, ...], environ: dict[str, str], message: str) -> None:
+    (gang.folder / "no-shebang").write_text("echo hello")
+    (gang.folder / "no-shebang").chmod(0o755)
     (worker,) = gang.start(*arguments, **environ)
     assert worker.wait() == 64
     assert message in worker.output
@@ -105,6 +114,7 @@ def test_it_is_up_before_a_framework_could_be_loaded(gang: Gang) -> None:
         ("import sys; sys.exit(3)", 3, None, "exit code 3, nothing written"),
         ("raise ValueError('labels out of range')", 1, None, "ValueError: labels out of range"),
         ("import os; print('last words', flush=True); os.kill(os.getpid(), 9)", 137, 9, "killed by SIGKILL"),
+        ("import sys; print('trainwright: earlier', file=sys.stderr); sys.exit('no such table')", 1, None, "no such table"),
         ("import os; os.abort()", 134, 6, "killed by SIGABRT"),
         (
             "try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    raise RuntimeError('while\\ntwo lines') from e",
@@ -113,7 +123,7 @@ def test_it_is_up_before_a_framework_could_be_loaded(gang: Gang) -> None:
             "RuntimeError: while",
         ),
     ],
-    ids=["exit code", "exception", "SIGKILL", "SIGABRT", "exception with a cause"],
+    ids=["exit code", "exception", "SIGKILL", "exit message", "SIGABRT", "exception with a cause"],
 )
 def test_the_programs_end_is_the_workers_end(gang: Gang, text: str, code: int, number: int | None, message: str) -> None:
     (worker,) = gang.start("module", module(gang, text))
@@ -198,6 +208,26 @@ def test_a_lost_peer_is_told_from_an_error_of_ones_own(gang: Gang, line: str, ca
     (worker,) = gang.start("module", module(gang, text))
     assert worker.wait() == 1
     assert worker.message["cause"] == cause
+
+
+TORCHRUN = """
+import signal, sys, time
+def fail(kind):
+    print("[rank0]: Traceback (most recent call last):\\n[rank0]:   File\\n[rank0]: ValueError: the rank's own", flush=True)
+    print(f"Traceback (most recent call last):\\n  File\\ntorch.distributed.elastic.multiprocessing.{kind}: summary", flush=True)
+    sys.exit(1)
+if sys.argv[1] == "fail":
+    fail("errors.ChildFailedError")
+signal.signal(signal.SIGTERM, lambda *_: fail("api.SignalException"))
+print("waiting", flush=True)
+while True: time.sleep(0.02)
+"""
+
+
+def test_torchruns_summary_gives_way_to_the_ranks_own_error(gang: Gang) -> None:
+    (worker,) = gang.start("module", module(gang, TORCHRUN), "--", "fail")
+    assert worker.wait() == 1
+    assert worker.message["message"] == "ValueError: the rank's own"
 
 
 def test_a_long_story_is_cut_to_what_a_kubelet_takes(gang: Gang) -> None:

@@ -28,7 +28,7 @@ class Cause(enum.StrEnum):
     PEER_LOST = "PeerLost"
 
 
-CAUSE_OF_EXIT = {
+CAUSE_OF_EXIT: dict[int, Cause] = {
     Exit.INVALID_CONFIG: Cause.INVALID_CONFIG,
     Exit.NO_CHECKPOINT: Cause.NO_CHECKPOINT,
     Exit.PREFLIGHT: Cause.PREFLIGHT,

@@ -36,26 +36,43 @@ def test_the_difference_is_about_ten_lines() -> None:
     assert sum(line.startswith("+ ") for line in lines) <= 10
 
 
-@pytest.mark.parametrize(
-    ("program", "workers", "nproc"),
-    [(("python", "train.py"), 2, 1), (("torchrun", "train.py"), 2, 1), (("torchrun", "train.py"), 1, 2)],
-    ids=["MASTER_ADDR style", "torchrun over two pods", "torchrun in a pod of two GPUs"],
-)
-def test_a_script_that_knows_nothing_of_us_runs_as_it_is(
-    gang: Gang, code: Path, program: tuple[str, ...], workers: int, nproc: int
-) -> None:
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    started = gang.start("command", "--", *program, workers=workers, nproc=nproc, cwd=code, PATH=path)
-    assert [worker.wait() for worker in started] == [0] * workers, started[0].output
-    assert final_loss(gang.log(0)) < 0.5
+def venv_path() -> str:
+    """PATH as in the image: the environment's programs first."""
+    return f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+
+@pytest.mark.parametrize("program", ["python", "torchrun"])
+def test_a_script_that_knows_nothing_of_us_runs_as_it_is(gang: Gang, code: Path, program: str) -> None:
+    workers = gang.start("command", "--", program, "train.py", workers=2, cwd=code, PATH=venv_path())
+    assert [worker.wait() for worker in workers] == [0, 0], workers[0].output
+    assert final_loss(workers[0].output) < 0.5
+
+
+def test_torchrun_in_a_pod_of_two_gpus_stops_and_resumes(gang: Gang, code: Path) -> None:
+    slow_down(code)
+    command = ("command", "--", "torchrun", "train_resumable.py")
+    (worker,) = gang.start(*command, nproc=2, cwd=code, PATH=venv_path())
+    wait_for(lambda: worker.progress().get("step", 0) >= 20, "step 20")
+    assert 'trainwright_step{rank="1"}' in worker.get("/metrics")
+    worker.process.terminate()
+    assert worker.wait() == 143, worker.output
+    assert worker.message["cause"] == "Terminated"
+    (worker,) = gang.start(*command, nproc=2, attempt=2, cwd=code, PATH=venv_path())
+    assert worker.wait() == 0
+    assert "trainwright: resumed from step-" in worker.output
+    assert final_loss(worker.output) < 0.5
+
+
+def slow_down(code: Path) -> None:
+    """Make steps long enough for the tests to act between them."""
+    text = SCRIPTS["train_resumable.py"]
+    step = "        run.step(loss=loss)"
+    assert step in text
+    (code / "train_resumable.py").write_text(text.replace(step, f"        import time; time.sleep(0.01)\n{step}"))
 
 
 def test_with_ten_lines_it_survives_a_kill_bit_for_bit(gang: Gang, code: Path) -> None:
-    (code / "train_resumable.py").write_text(
-        SCRIPTS["train_resumable.py"].replace(
-            "        run.step(loss=loss)", "        import time; time.sleep(0.01)\n        run.step(loss=loss)"
-        )
-    )
+    slow_down(code)
     start = {"workers": 2, "cwd": code, "TRAINWRIGHT_CHECKPOINT_EVERY_STEPS": "20"}
     command = ("module", "train_resumable")
     workers = gang.start(*command, **start)  # type: ignore[arg-type]

@@ -43,14 +43,13 @@ def _launch(arguments: argparse.Namespace) -> Verdict:
         rank = environment.worker_index * environment.nproc
         to_start = arguments.plan(arguments)
         check_pod(environment, deadline_seconds=arguments.peer_timeout)
-        supervisor = Supervisor(to_start, environment, peer_timeout=arguments.peer_timeout)
+        return Supervisor(to_start, environment, peer_timeout=arguments.peer_timeout).run()
     except (InvalidEnvironment, program.InvalidProgram) as error:
         return _refusal(rank, Exit.INVALID_CONFIG, str(error))
     except PreflightFailed as error:
         return _refusal(rank, Exit.PREFLIGHT, f"pre-flight failed: {error}")
     except _StopAsked:
         return _refusal(rank, Exit.TERMINATED, "asked to stop before the ranks were started")
-    return supervisor.run()
 
 
 def _refusal(rank: int, code: Exit, message: str) -> Verdict:

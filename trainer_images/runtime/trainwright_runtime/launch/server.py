@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,12 +12,25 @@ from typing import Any
 from trainwright_runtime import metrics
 from trainwright_runtime.launch.status import progress, read_statuses
 
+IDLE_SECONDS = 30.0
+"""How long a connection may say nothing before its thread gives it up."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # A scraper that hangs up is no news for the log of a training.
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
 
 def serve(address: str, port: int, directory: Path) -> ThreadingHTTPServer:
     """Serve in a daemon thread until the process ends; raises OSError when the port can't be had."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        timeout = IDLE_SECONDS
 
         def do_GET(self) -> None:
             match self.path.partition("?")[0]:
@@ -39,7 +53,6 @@ def serve(address: str, port: int, directory: Path) -> ThreadingHTTPServer:
         def log_message(self, format: str, *args: Any) -> None:
             """A line a scrape would bury the log of the training."""
 
-    server = ThreadingHTTPServer((address, port), Handler)
-    server.daemon_threads = True
+    server = _Server((address, port), Handler)
     threading.Thread(target=server.serve_forever, name="trainwright-port", daemon=True).start()
     return server

@@ -21,7 +21,7 @@ from pathlib import Path
 from trainwright_runtime.environment import RankEnvironment
 from trainwright_runtime.exits import Cause, Exit, say
 from trainwright_runtime.launch.preflight import PeerWatch, interface_of
-from trainwright_runtime.launch.program import Program
+from trainwright_runtime.launch.program import InvalidProgram, Program
 from trainwright_runtime.launch.ranks import RankProcess
 from trainwright_runtime.launch.status import progress, read_statuses
 from trainwright_runtime.launch.verdict import Ended, Verdict, is_peer_lost, judge
@@ -97,7 +97,10 @@ class Supervisor:
                 "MASTER_PORT": str(environment.master_port),
             }
             log = logs / f"rank-{rank}.log" if logs is not None else None
-            process = RankProcess(rank=rank, argv=self._program.argv, environ=shared | own, log=log, echo=local_rank == 0)
+            try:
+                process = RankProcess(rank=rank, argv=self._program.argv, environ=shared | own, log=log, echo=local_rank == 0)
+            except OSError as error:
+                raise InvalidProgram(f"{self._program.argv[0]} can't be started: {error.strerror}") from None
             self._ranks.append(process)
             self._selector.register(process.output, selectors.EVENT_READ, process)
 

@@ -19,6 +19,9 @@ LINE_CHARACTERS = 400
 
 _RANK_PREFIX = re.compile(r"^\[rank\d+\]:\s?")
 _TRACEBACK = "Traceback (most recent call last):"
+_TORCHRUN = "torch.distributed.elastic."
+"""Its error says that a rank failed; why is in that rank's own, further up."""
+_TORCHRUN_STOPPED = f"{_TORCHRUN}multiprocessing.api.SignalException"
 _PEER_LOST = re.compile(
     r"gloo.*(closed by peer|reset by peer|Broken pipe|Timed out|Connection refused|Connect timeout)"
     r"|torch\.distributed\.Dist(Backend|Network|Store)Error"
@@ -73,40 +76,40 @@ def is_peer_lost(rank: Ended) -> bool:
 
 
 def _verdict(rank: Ended, *, stop_asked: bool) -> Verdict:
-    tail = _last_error(rank.lines)
-    cause, message = Cause.ERROR, tail[0] if tail else f"exit code {rank.exit_code}, nothing written"
+    reserved = None if rank.signal is not None else CAUSE_OF_EXIT.get(rank.exit_code)
+    error = _own_last_word(rank.lines) if reserved is not None else _last_error(rank.lines)
+    text = "\n".join(error)
+    cause, exit_code = reserved or Cause.ERROR, rank.exit_code
+    message = error[0] if error else f"exit code {rank.exit_code}, nothing written"
     if rank.signal is not None:
         message = f"killed by {signal.Signals(rank.signal).name}"
         if stop_asked and rank.signal == signal.SIGTERM:
             cause = Cause.TERMINATED
-    elif rank.exit_code in CAUSE_OF_EXIT:
-        cause = CAUSE_OF_EXIT[Exit(rank.exit_code)]
-    text = "\n".join(tail)
-    if cause is Cause.ERROR and _PEER_LOST.search(text) and not _NOT_PEER_LOST.search(text):
+    elif stop_asked and _TORCHRUN_STOPPED in text:
+        # torchrun tells its ranks to stop, waits for them, and then makes an error of it.
+        cause, exit_code = Cause.TERMINATED, Exit.TERMINATED
+    elif cause is Cause.ERROR and _PEER_LOST.search(text) and not _NOT_PEER_LOST.search(text):
         cause = Cause.PEER_LOST
     return Verdict(
-        rank=rank.rank,
-        exit_code=rank.exit_code,
-        message=message,
-        cause=cause,
-        signal=rank.signal,
-        time=rank.time,
-        lines=rank.lines,
+        rank=rank.rank, exit_code=exit_code, message=message, cause=cause, signal=rank.signal, time=rank.time, lines=rank.lines
     )
 
 
+def _own_last_word(lines: Sequence[str]) -> list[str]:
+    """The last line that the runtime itself wrote."""
+    return [line.removeprefix(MARK) for line in lines if line.startswith(MARK)][-1:]
+
+
 def _last_error(lines: Sequence[str]) -> list[str]:
-    """The exception that ended the program and what follows it; without one, the runtime's own last word, or the last line."""
-    plain = [_RANK_PREFIX.sub("", line) for line in lines]
+    """The exception that ended the program and what follows it; without one, the last line."""
+    plain = [_RANK_PREFIX.sub("", line) for line in lines if line.strip()]
+    of_torchrun: list[str] = []
     for start in range(len(plain) - 1, -1, -1):
-        if plain[start].startswith(MARK):
-            return [plain[start].removeprefix(MARK)]
-        if plain[start] == _TRACEBACK:
-            raised = [line for line in plain[start + 1 :] if line.strip() and not line.startswith(" ")]
-            if raised:
+        if plain[start] == _TRACEBACK and (raised := [line for line in plain[start + 1 :] if not line.startswith(" ")]):
+            if not raised[0].startswith(_TORCHRUN):
                 return raised
-    written = [line for line in plain if line.strip()]
-    return written[-1:]
+            of_torchrun = of_torchrun or raised
+    return of_torchrun or plain[-1:]
 
 
 def write_termination_message(verdict: Verdict, path: str | None) -> None:

@@ -10,6 +10,7 @@ import functools
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -89,6 +90,8 @@ class Run:
             facts = self._load(Path(path))
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             leave(Exit.NO_CHECKPOINT, f"checkpoint {Path(path).name} does not fit this training: {error}")
+        # A schedule that moves before the optimizer does is an error in a new process only: here the optimizer has moved.
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
         self._saved_step = self.steps
         self._reporter.report(resumed_from=self.steps, epoch=self.epoch)
         self._reporter.checkpoint_found(step=self.steps, path=Path(path), written=facts["time"])
@@ -111,8 +114,11 @@ class Run:
         What was trained before is drawn and passed over, with the generators as they were at the start of the epoch, so that
         a loader that shuffles or augments at random repeats itself exactly.
         """
-        in_a_batch = samples if samples is not None else loader.batch_size * self._gang.size
-        done = self.position // in_a_batch
+        if samples is None:
+            if getattr(loader, "batch_size", None) is None:
+                raise ValueError("this loader has no batch_size: say with samples= how many, over all ranks, are in a batch")
+            samples = loader.batch_size * self._gang.size
+        done = self.position // samples
         generators = generator_states()
         if done and self._epoch_generators is not None:
             set_generator_states(self._epoch_generators)
@@ -122,7 +128,7 @@ class Run:
         if done:
             set_generator_states(generators)
         for batch in iterator:
-            self._taken += in_a_batch
+            self._taken += samples
             yield batch
 
     def step(self, *, loss: Any = None, samples: int | None = None) -> None:
