@@ -185,7 +185,9 @@ async def test_a_job_made_anew_waits_for_what_is_left_of_its_predecessor() -> No
         await cluster.delete(TRAINING_JOBS, "digits", "default")
         await cluster.create(TRAINING_JOBS, job().workers(2).build())
         status = await phase(cluster, "Queued")
-        assert status["reason"] == "Pod digits-a1-worker-0 of an earlier job of this name is still there; waiting until it is gone"
+        assert (
+            status["reason"] == "Pod digits-a1-worker-0 of an earlier job of this name is still there; waiting until it is gone"
+        )
         before = {pod["metadata"]["uid"] for pod in await kubelet.pods("digits")}
         await kubelet.confirm_deletions("digits")
 
