@@ -40,17 +40,11 @@ def registry_for(operator: Operator, cluster: KubeCluster) -> kopf.OperatorRegis
         settings.persistence.finalizer = "trainwright.dev/kopf"
 
     @kopf.on.event(TRAINING_JOBS.group, TRAINING_JOBS.version, TRAINING_JOBS.plural, registry=registry)
-    async def changed(event: kopf.RawEvent, body: kopf.Body, **_: Any) -> None:
-        raw = _plain(body)
+    async def changed(event: kopf.RawEvent, **_: Any) -> None:
+        raw: dict[str, Any] = dict(event["object"])
         if event["type"] == "DELETED":
             operator.job_deleted(raw)
         else:
             operator.job_changed(raw)
 
     return registry
-
-
-def _plain(body: Any) -> dict[str, Any]:
-    """Kopf hands out views; the stores keep plain dictionaries."""
-    raw: dict[str, Any] = {key: body[key] for key in body}
-    return raw

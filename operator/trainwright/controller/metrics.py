@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from trainwright.api.job import TrainingJob
 from trainwright.api.status import Phase
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+WORKER_STATES = ("pending", "running", "succeeded", "failed")
 _LONG = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 
 
@@ -48,7 +51,7 @@ class Metrics:
             "trainwright_job_workers", "Workers of a job's current attempt, by state.", (*job, "state"), registry=self.registry
         )
         self._phases: dict[tuple[str, str], Phase] = {}
-        self._labels: dict[tuple[str, str], set[str]] = {}
+        self._causes: dict[tuple[str, str], set[str]] = {}
         for phase in Phase:
             self.jobs.labels(phase.value)
 
@@ -66,29 +69,24 @@ class Metrics:
         if status.progress and status.progress.step is not None:
             self.step.labels(*key).set(status.progress.step)
         if status.workers:
-            counts = {
-                "pending": status.workers.pending,
-                "running": status.workers.running,
-                "succeeded": status.workers.succeeded,
-                "failed": status.workers.failed,
-            }
-            for state, number in counts.items():
-                self.workers.labels(*key, state).set(number)
+            for state in WORKER_STATES:
+                self.workers.labels(*key, state).set(getattr(status.workers, state))
 
     def saw_restart(self, job: TrainingJob, cause: str) -> None:
         self.restarts.labels(job.namespace, job.name, cause).inc()
-        self._labels.setdefault((job.namespace, job.name), set()).add(cause)
+        self._causes.setdefault((job.namespace, job.name), set()).add(cause)
 
     def forget(self, namespace: str, name: str) -> None:
         """Drop every series of a job that is gone."""
         key = (namespace, name)
         self._forget_phase(key)
-        for cause in self._labels.pop(key, set()):
+        for cause in self._causes.pop(key, set()):
             self.restarts.remove(*key, cause)
-        for labels in [labels for labels in self.step._metrics if labels == key]:
-            self.step.remove(*labels)
-        for state in ("pending", "running", "succeeded", "failed"):
-            if (*key, state) in self.workers._metrics:
+        # Not every job has got as far as to have these.
+        with contextlib.suppress(KeyError):
+            self.step.remove(*key)
+        for state in WORKER_STATES:
+            with contextlib.suppress(KeyError):
                 self.workers.remove(*key, state)
 
     def _forget_phase(self, key: tuple[str, str]) -> None:

@@ -52,8 +52,10 @@ class Telemetry:
     async def _ask(self, session: aiohttp.ClientSession, limit: asyncio.Semaphore, key: str, address: str) -> None:
         async with limit:
             try:
-                async with session.get(f"http://{address}:{METRICS_PORT}/progress") as response:
-                    if response.status != 200 or (response.content_length or 0) > MAX_BYTES:
+                # What answers is user code: no redirects, and nothing that is larger than progress can be.
+                async with session.get(f"http://{address}:{METRICS_PORT}/progress", allow_redirects=False) as response:
+                    length = response.content_length
+                    if response.status != 200 or length is None or length > MAX_BYTES:
                         return
                     said = read_progress(await response.json(content_type=None))
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
