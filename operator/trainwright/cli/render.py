@@ -98,6 +98,8 @@ def _facts(status: TrainingJobStatus) -> RenderableType:
         rows.append(("metrics", "  ".join(f"{name}={value:.4g}" for name, value in status.metrics.items())))
     if status.checkpoint:
         rows.append(("checkpoint", f"step {status.checkpoint.step}, {since(status.checkpoint.time)} ago"))
+        if status.checkpoint.path:
+            rows.append(("", status.checkpoint.path))
     restarts = status.restarts
     if restarts.total:
         rows.append(("restarts", f"{restarts.total} ({restarts.failure} failures, {restarts.infrastructure} infrastructure)"))
