@@ -16,11 +16,36 @@ from typing import Any
 from trainwright.api.model import amount
 from trainwright.cluster.port import CLAIMS, CONFIG_MAPS, SECRETS, VOLUMES, Cluster, NotFound, Object
 
+RETRY_SECONDS = 0.5
+_DEFAULT_MODE = 0o644
 _HOST_PATHS = ("/dev/shm",)  # noqa: S108 - shared with the machine; a process needs no mount of its own for it
 
 
 class NotYet(Exception):
-    """Something that the pod needs is not there; the message names it, and trying again may help."""
+    """Something that the pod needs is not there; the message names it, and trying again may help.
+
+    `reason` is the word that a kubelet has for it.
+    """
+
+    def __init__(self, message: str, *, reason: str = "ContainerCreating", retry_seconds: float = RETRY_SECONDS) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retry_seconds = retry_seconds
+
+
+class BadConfig(NotYet):
+    """The container's environment can't be made: what a kubelet calls CreateContainerConfigError."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, reason="CreateContainerConfigError")
+
+
+@dataclass(frozen=True)
+class VolumeFile:
+    """One file of a volume, and its permission bits."""
+
+    content: bytes
+    mode: int
 
 
 @dataclass(frozen=True)
@@ -55,7 +80,8 @@ async def mount(cluster: Cluster, pod: Object, container: Object, folder: Path) 
                 source.mkdir(parents=True)
         paths[wanted["mountPath"].rstrip("/")] = source
     message = folder / "termination-log"
-    message.touch()
+    # Each start of the container begins without last words.
+    message.write_bytes(b"")
     paths[container.get("terminationMessagePath", "/dev/termination-log")] = message
     return Mounts(paths)
 
@@ -68,28 +94,29 @@ async def _volume(cluster: Cluster, pod: Object, volume: Object, folder: Path) -
     folder.mkdir(parents=True, exist_ok=True)
     if "emptyDir" in volume:
         return folder
-    for source in volume.get("projected", {}).get("sources", [volume]):
-        for name, content in (await _files(cluster, pod, source)).items():
+    projected = volume.get("projected", {})
+    for source in projected.get("sources", [volume]):
+        for name, file in (await _files(cluster, pod, source, projected.get("defaultMode", _DEFAULT_MODE))).items():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
+            # An earlier try may have left it without the permission to write.
+            target.unlink(missing_ok=True)
+            target.write_bytes(file.content)
+            target.chmod(file.mode)
     return folder
 
 
-async def _files(cluster: Cluster, pod: Object, source: Object) -> dict[str, bytes]:
+async def _files(cluster: Cluster, pod: Object, source: Object, mode: int) -> dict[str, VolumeFile]:
     namespace = pod["metadata"]["namespace"]
-    if config := source.get("configMap"):
-        data = await _data(cluster, namespace, config["name"], secret=False, optional=config.get("optional", False))
-        return _selected(data, config.get("items"))
-    if secret := source.get("secret"):
-        name = secret.get("secretName") or secret["name"]
-        data = await _data(cluster, namespace, name, secret=True, optional=secret.get("optional", False))
-        return _selected(data, secret.get("items"))
+    for kind in ("configMap", "secret"):
+        if config := source.get(kind):
+            name = config.get("secretName") or config["name"]
+            data = await _data(cluster, namespace, name, secret=kind == "secret", optional=config.get("optional", False))
+            return _selected(data, config, f'{kind.lower()} "{name}"', config.get("defaultMode", mode))
     if downward := source.get("downwardAPI"):
+        mode = downward.get("defaultMode", mode)
         return {
-            item["path"]: field(pod, item["fieldRef"]["fieldPath"]).encode()
-            for item in downward.get("items", [])
-            if "fieldRef" in item
+            item["path"]: VolumeFile(_downward(pod, item).encode(), item.get("mode", mode)) for item in downward.get("items", [])
         }
     if "serviceAccountToken" in source:
         return {}
@@ -97,8 +124,21 @@ async def _files(cluster: Cluster, pod: Object, source: Object) -> dict[str, byt
     raise NotYet(f"volume of kind {kinds} is not known to the process node (docs/local-twin.md)")
 
 
-def _selected(data: dict[str, bytes], items: list[dict[str, str]] | None) -> dict[str, bytes]:
-    return data if items is None else {item["path"]: data[item["key"]] for item in items if item["key"] in data}
+def _selected(data: dict[str, bytes], config: Object, source: str, mode: int) -> dict[str, VolumeFile]:
+    """The keys that a volume asks for, all of them if it doesn't say; one that isn't there is no error if it is optional."""
+    items = config.get("items") or [{"key": key, "path": key} for key in data]
+    missing = sorted(item["key"] for item in items if item["key"] not in data)
+    if missing and not config.get("optional", False):
+        raise NotYet(f"{source} references non-existent key: {', '.join(missing)}")
+    return {item["path"]: VolumeFile(data[item["key"]], item.get("mode", mode)) for item in items if item["key"] in data}
+
+
+def _downward(pod: Object, item: Object) -> str:
+    if "fieldRef" in item:
+        return field(pod, item["fieldRef"]["fieldPath"])
+    wanted = item["resourceFieldRef"]
+    container = next(one for one in pod["spec"]["containers"] if one["name"] == wanted.get("containerName"))
+    return _resource(container, wanted)
 
 
 async def _claim(cluster: Cluster, namespace: str, name: str) -> Path:
@@ -118,14 +158,17 @@ async def _claim(cluster: Cluster, namespace: str, name: str) -> Path:
     return directory
 
 
-async def _data(cluster: Cluster, namespace: str, name: str, *, secret: bool, optional: bool) -> dict[str, bytes]:
+async def _data(
+    cluster: Cluster, namespace: str, name: str, *, secret: bool, optional: bool, in_environment: bool = False
+) -> dict[str, bytes]:
     resource = SECRETS if secret else CONFIG_MAPS
     try:
         obj = await cluster.get(resource, name, namespace)
     except NotFound:
         if optional:
             return {}
-        raise NotYet(f'{resource.kind.lower()} "{name}" not found') from None
+        missing = BadConfig if in_environment else NotYet
+        raise missing(f'{resource.kind.lower()} "{name}" not found') from None
     plain = {key: value.encode() for key, value in (obj.get("data") or {}).items()}
     if secret:
         return {key: base64.b64decode(value) for key, value in plain.items()}
@@ -139,10 +182,9 @@ async def environment(cluster: Cluster, pod: Object, container: Object) -> dict[
     result: dict[str, str] = {}
     for source in container.get("envFrom", []):
         reference = source.get("configMapRef") or source.get("secretRef") or {}
-        data = await _data(
-            cluster, namespace, reference["name"], secret="secretRef" in source, optional=reference.get("optional", False)
-        )
-        result |= {source.get("prefix", "") + key: value.decode() for key, value in data.items()}
+        secret, optional = "secretRef" in source, reference.get("optional", False)
+        data = await _data(cluster, namespace, reference["name"], secret=secret, optional=optional, in_environment=True)
+        result |= {source.get("prefix", "") + key: _text(value, key, reference["name"]) for key, value in data.items()}
     for variable in container.get("env", []):
         if (source := variable.get("valueFrom")) is not None:
             value = await _reference(cluster, pod, container, source)
@@ -157,19 +199,31 @@ async def _reference(cluster: Cluster, pod: Object, container: Object, source: O
     if "fieldRef" in source:
         return field(pod, source["fieldRef"]["fieldPath"])
     if "resourceFieldRef" in source:
-        kind, _, name = source["resourceFieldRef"]["resource"].partition(".")
-        given = container.get("resources", {}).get(kind, {}).get(name, "0")
-        divisor = amount(str(source["resourceFieldRef"].get("divisor") or "1")) or 1.0
-        return str(-int(-amount(str(given)) // divisor))
+        return _resource(container, source["resourceFieldRef"])
     secret = "secretKeyRef" in source
     reference = source["secretKeyRef" if secret else "configMapKeyRef"]
     optional = reference.get("optional", False)
-    data = await _data(cluster, pod["metadata"]["namespace"], reference["name"], secret=secret, optional=optional)
-    if reference["key"] in data:
-        return data[reference["key"]].decode()
+    name, key = reference["name"], reference["key"]
+    data = await _data(cluster, pod["metadata"]["namespace"], name, secret=secret, optional=optional, in_environment=True)
+    if key in data:
+        return _text(data[key], key, name)
     if optional:
         return None
-    raise NotYet(f"couldn't find key {reference['key']} in {'Secret' if secret else 'ConfigMap'} {reference['name']}")
+    raise BadConfig(f"couldn't find key {key} in {'Secret' if secret else 'ConfigMap'} {name}")
+
+
+def _text(value: bytes, key: str, name: str) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise BadConfig(f"key {key} of {name} is not text and can't be an environment variable") from None
+
+
+def _resource(container: Object, wanted: Object) -> str:
+    kind, _, name = wanted["resource"].partition(".")
+    given = container.get("resources", {}).get(kind, {}).get(name, "0")
+    divisor = amount(str(wanted.get("divisor") or "1")) or 1.0
+    return str(-int(-amount(str(given)) // divisor))
 
 
 def field(pod: Object, path: str) -> str:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 import platform
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +26,7 @@ from trainwright.controller.store import Store
 from trainwright.local.addresses import Addresses
 from trainwright.local.gpus import Gpus
 from trainwright.local.pod import HOST, Host, PodRunner
+from trainwright.local.process import kill_marked
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +72,7 @@ class ProcessNode:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pods.run())
                 group.create_task(self._renew())
+                group.create_task(self._sweep())
         finally:
             await self._stop()
 
@@ -123,6 +127,22 @@ class ProcessNode:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("pod %s: the agent failed", task.get_name(), exc_info=error)
 
+    async def _sweep(self) -> None:
+        """End and remove what a dead agent left here of pods that are over or gone. The lock tells it from a living one."""
+        await self._pods.synced.wait()
+        self._host.state.mkdir(parents=True, exist_ok=True)
+        with (self._host.state / "agent.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.warning("another agent works in %s; what it runs is left alone", self._host.state)
+                return
+            for folder in (self._host.state / "pods").glob("*"):
+                if folder.name not in self._runners:
+                    await asyncio.to_thread(kill_marked, folder.name)
+                    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            await asyncio.Event().wait()
+
     async def _stop(self) -> None:
         tasks = list(self._tasks.values())
         for task in tasks:
@@ -173,6 +193,13 @@ class ProcessNode:
             "nodeInfo": info,
         }
 
+    async def _is_ready(self) -> bool:
+        try:
+            node = await self._cluster.get(NODES, self.name)
+        except NotFound:
+            return False
+        return any(one["type"] == "Ready" and one["status"] == "True" for one in node.get("status", {}).get("conditions", []))
+
     async def _renew(self) -> None:
         """Say "alive" for ever: the lease as a kubelet keeps it, the condition again when somebody has doubted it."""
         while True:
@@ -185,12 +212,8 @@ class ProcessNode:
                     "spec": {"holderIdentity": self.name, "leaseDurationSeconds": 40, "renewTime": now},
                 }
                 await self._cluster.apply(LEASES, lease, manager="process-node")
-                node = await self._cluster.get(NODES, self.name)
-                ready = [one for one in node.get("status", {}).get("conditions", []) if one["type"] == "Ready"]
-                if not ready or ready[0]["status"] != "True":
-                    await self._cluster.patch(NODES, self.name, None, {"status": self._status()}, subresource="status")
-            except NotFound:
-                await self._register()
+                if not await self._is_ready():
+                    await self._register()
             except ClusterError as error:
                 log.warning("node %s: lease not renewed: %s", self.name, error)
             await asyncio.sleep(LEASE_SECONDS)

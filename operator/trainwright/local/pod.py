@@ -15,17 +15,19 @@ from typing import Any
 from trainwright.cluster.port import PODS, Cluster, ClusterError, Conflict, NotFound, Object
 from trainwright.local import environments
 from trainwright.local.addresses import Addresses, address_of, peers_in, with_addresses
-from trainwright.local.container import Mounts, NotYet, environment, mount
+from trainwright.local.container import RETRY_SECONDS, Mounts, NotYet, environment, mount
 from trainwright.local.gpus import Gpus
-from trainwright.local.process import ContainerProcess
+from trainwright.local.process import ContainerProcess, kill_marked, marked
 
 log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
-RETRY_SECONDS = 0.5
 MAX_MESSAGE = 4096
 FALLBACK_LINES, FALLBACK_BYTES = 80, 2048
 START_ERROR = 128
+ENVIRONMENT_RETRY_SECONDS = 30.0
+# How a kubelet reports a container that it can't find any more.
+LOST_EXIT_CODE, LOST_REASON = 137, "ContainerStatusUnknown"
 MAX_RESTART_DELAY = 30.0
 
 
@@ -54,8 +56,10 @@ class PodRunner:
         self._deleted = asyncio.Event()
         self._wake = asyncio.Event()
         self._process: ContainerProcess | None = None
-        self._restarts = 0
-        self._started = _now()
+        before: Object = next(iter(pod.get("status", {}).get("containerStatuses", [])), {})
+        self._restarts: int = before.get("restartCount", 0)
+        self._ran_since: str | None = before.get("state", {}).get("running", {}).get("startedAt")
+        self._started: str = pod.get("status", {}).get("startTime") or _now()
         self.folder = host.state / "pods" / self._uid
         self.log = self.folder / "log"
 
@@ -75,6 +79,7 @@ class PodRunner:
 
     async def run(self) -> None:
         """The pod's whole life. What it held is released at its end, however that comes."""
+        await self._clear_earlier_life()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log.touch()
         life = asyncio.create_task(self._live())
@@ -84,7 +89,8 @@ class PodRunner:
             if deletion.done() and not life.done():
                 await self._end(life)
             if life.done() and not life.cancelled() and (error := life.exception()) is not None:
-                raise error
+                log.error("%s: the process node failed", self.name, exc_info=error)
+                await self._report("Failed", _over(START_ERROR, "StartError", f"the process node failed: {error!r}"))
             self._release()
             await deletion
             await self._confirm()
@@ -92,34 +98,57 @@ class PodRunner:
             deletion.cancel()
             life.cancel()
             if self._process:
-                self._process.kill()
+                await asyncio.to_thread(kill_marked, self._uid, self._process.pid)
             self._release()
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    async def _clear_earlier_life(self) -> None:
+        """End what an agent before this one left of the pod: nobody can tell its exit code, and it must not run twice."""
+        if self._ran_since is None and not self.folder.exists():
+            return
+        if await asyncio.to_thread(marked, self._uid):
+            self._ran_since = self._ran_since or self._started
+            await asyncio.to_thread(kill_marked, self._uid)
 
     async def _live(self) -> None:
         address = self._host.addresses.take(self._uid)
         self._pod = {**self._pod, "status": {**self._pod.get("status", {}), "podIP": address, "hostIP": HOST}}
-        await self._report("Pending", {"waiting": {"reason": "ContainerCreating"}})
+        if self._ran_since is not None:
+            state = _over(LOST_EXIT_CODE, LOST_REASON, "the node's agent ended while the container ran", since=self._ran_since)
+            if not await self._goes_on_after(LOST_EXIT_CODE, state):
+                return
+        else:
+            await self._report("Pending", {"waiting": {"reason": "ContainerCreating"}})
         while True:
             try:
                 command, env, cwd, mounts = await self._prepare()
             except NotYet as missing:
-                await self._report("Pending", {"waiting": {"reason": "ContainerCreating", "message": str(missing)}})
-                await self._pause()
+                await self._report("Pending", {"waiting": {"reason": missing.reason, "message": str(missing)}})
+                await self._pause(missing.retry_seconds)
                 continue
             except ClusterError as error:
                 log.warning("%s: %s", self._pod["metadata"]["name"], error)
                 await self._pause()
                 continue
+            except OSError as error:
+                await self._report("Pending", {"waiting": {"reason": "ContainerCreating", "message": str(error)}})
+                await self._pause()
+                continue
             started = _now()
             code = await self._execute(command, env, cwd, started)
-            state = self._terminated(code, started, mounts)
-            if not self._restarts_after(code) or self._deleted.is_set():
-                await self._report("Succeeded" if code == 0 else "Failed", state)
+            if not await self._goes_on_after(code, self._terminated(code, started, mounts)):
                 return
-            self._restarts += 1
-            await self._report("Running", {"waiting": {"reason": "CrashLoopBackOff", "message": f"exit code {code}"}})
-            await asyncio.sleep(min(MAX_RESTART_DELAY, 2.0 ** (self._restarts - 1)))
+
+    async def _goes_on_after(self, code: int, state: dict[str, Any]) -> bool:
+        """Report the end of the container; whether it is started again, with the delay behind us then."""
+        policy = self._pod["spec"].get("restartPolicy", "Always")
+        if self._deleted.is_set() or not (policy == "Always" or (policy == "OnFailure" and code != 0)):
+            await self._report("Succeeded" if code == 0 else "Failed", state)
+            return False
+        self._restarts += 1
+        await self._report("Running", {"waiting": {"reason": "CrashLoopBackOff", "message": f"exit code {code}"}})
+        await asyncio.sleep(min(MAX_RESTART_DELAY, 2.0 ** (self._restarts - 1)))
+        return True
 
     async def _prepare(self) -> tuple[list[str], dict[str, str], Path, Mounts]:
         """Command, environment, working directory. Raises `NotYet`."""
@@ -169,7 +198,7 @@ class PodRunner:
         try:
             await environments.ensure(folder, self._host.progress)
         except environments.EnvironmentFailed as error:
-            raise NotYet(str(error)) from None
+            raise NotYet(str(error), retry_seconds=ENVIRONMENT_RETRY_SECONDS) from None
 
     async def _execute(self, command: list[str], env: dict[str, str], cwd: Path, started: str) -> int:
         """Run the process to its end; the exit code. What can't be started ends as a container runtime says it."""
@@ -216,24 +245,17 @@ class PodRunner:
                 log.warning("%s: deletion not confirmed: %s", metadata["name"], error)
                 await asyncio.sleep(delay)
 
-    def _restarts_after(self, code: int) -> bool:
-        policy = self._pod["spec"].get("restartPolicy", "Always")
-        return policy == "Always" or (policy == "OnFailure" and code != 0)
-
     def _terminated(self, code: int, started: str, mounts: Mounts) -> dict[str, Any]:
         reason = "Completed" if code == 0 else "StartError" if code == START_ERROR else "Error"
-        state = {"exitCode": code, "reason": reason, "startedAt": started, "finishedAt": _now()}
-        if message := self._last_words(code, mounts):
-            state["message"] = message
-        return {"terminated": state}
+        return _over(code, reason, self._last_words(code, mounts), since=started)
 
     def _last_words(self, code: int, mounts: Mounts) -> str:
         """The termination message; the end of the log instead, where the container asks for that and failed in silence."""
         path = mounts.paths[self._container.get("terminationMessagePath", "/dev/termination-log")]
-        said = path.read_bytes()[:MAX_MESSAGE].decode(errors="replace")
+        said = _content(path)[:MAX_MESSAGE].decode(errors="replace")
         if said or code == 0 or self._container.get("terminationMessagePolicy") != "FallbackToLogsOnError":
             return said
-        lines = self.log.read_bytes()[-FALLBACK_BYTES * 4 :].decode(errors="replace").splitlines()[-FALLBACK_LINES:]
+        lines = _content(self.log)[-FALLBACK_BYTES * 4 :].decode(errors="replace").splitlines()[-FALLBACK_LINES:]
         return "\n".join(lines)[-FALLBACK_BYTES:]
 
     def _note(self, line: str) -> None:
@@ -292,11 +314,14 @@ class PodRunner:
         others = [one for kind, one in before.items() if kind not in wanted]
         return [*conditions, *others]
 
-    async def _pause(self) -> None:
-        """Wait for news or a little while."""
+    async def _pause(self, seconds: float = RETRY_SECONDS) -> None:
+        """Wait a little while; where that is short anyhow, news end it."""
+        if seconds > RETRY_SECONDS:
+            await asyncio.sleep(seconds)
+            return
         self._wake.clear()
         try:
-            async with asyncio.timeout(RETRY_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self._wake.wait()
         except TimeoutError:
             return
@@ -304,6 +329,19 @@ class PodRunner:
     def _release(self) -> None:
         self._host.addresses.release(self._uid)
         self._host.gpus.release(self._uid)
+
+
+def _over(code: int, reason: str, message: str, *, since: str | None = None) -> dict[str, Any]:
+    state = {"exitCode": code, "reason": reason, "startedAt": since or _now(), "finishedAt": _now()}
+    return {"terminated": state | ({"message": message} if message else {})}
+
+
+def _content(path: Path) -> bytes:
+    """A file that belongs to the pod: its processes may have removed it, or made something else of it."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def _now() -> str:
