@@ -102,6 +102,21 @@ async def test_a_pod_deleted_by_hand_saves_on_its_way_out_and_is_not_counted(twi
     assert status["progress"]["resumedFrom"] >= 10, "no periodic checkpoint was due: only SIGTERM can have saved one"
 
 
+async def test_suspend_saves_and_frees_and_resume_goes_on(twin: RunningTwin, space: str) -> None:
+    job = digits(step_delay_seconds=0.05)
+    job["spec"]["checkpoint"] = {"everySteps": 100_000}
+    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(job))
+    await until(twin, space, lambda status: step(status) >= 10)
+    patch = lambda value: f'{{"spec": {{"runPolicy": {{"suspend": {value}}}}}}}'  # noqa: E731
+    twin.kubectl("patch", "tj", "digits", "-n", space, "--type=merge", "-p", patch("true"))
+    await until(twin, space, lambda status: status.get("reason") == "suspended")
+    assert twin.kubectl("get", "pods", "-n", space, "-o", "name") == ""
+    twin.kubectl("patch", "tj", "digits", "-n", space, "--type=merge", "-p", patch("false"))
+    status = await until(twin, space, lambda status: status.get("progress", {}).get("resumedFrom"))
+    assert status["progress"]["resumedFrom"] >= 10
+    assert (status["attempt"], status["restarts"]["total"]) == (2, 0)
+
+
 async def test_a_refused_configuration_fails_at_once_and_says_what_would_do(twin: RunningTwin, space: str) -> None:
     twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(digits(epoch=3)))
 

@@ -174,6 +174,52 @@ async def test_a_service_of_somebody_else_is_not_touched() -> None:
         assert (await cluster.get(SERVICES, "digits", "default"))["spec"] == {"type": "ClusterIP"}
 
 
+async def test_suspended_and_resumed_and_gone_after_its_time_to_live() -> None:
+    cluster = Counting()
+    kubelet = ScriptedKubelet(cluster)
+
+    async def policy(**fields: Any) -> None:
+        await cluster.patch(TRAINING_JOBS, "digits", "default", {"spec": {"runPolicy": fields}})
+
+    async with operating(cluster):
+        await cluster.create(TRAINING_JOBS, job().workers(2).build())
+        await phase(cluster, "Queued")
+        await kubelet.run_all("digits")
+        await phase(cluster, "Running")
+        await policy(suspend=True)
+        await phase(cluster, "Suspended")
+        for pod in await kubelet.pods("digits"):
+            await eventually(lambda name=pod["metadata"]["name"]: _deleting(kubelet, name))
+            await kubelet.become(ended(pod, 143))
+        await kubelet.confirm_deletions("digits")
+        await eventually(lambda: _reason(cluster, "suspended"))
+        await policy(suspend=False)
+        await eventually(lambda: _names(kubelet, {"digits-a2-worker-0", "digits-a2-worker-1"}))
+        await kubelet.run_all("digits")
+        status = await phase(cluster, "Running")
+        assert (status["attempt"], status["restarts"]["total"]) == (2, 0)
+        await policy(ttlSecondsAfterFinished=0)
+        await kubelet.end_all("digits")
+
+        async def gone() -> bool:
+            return (await cluster.list(TRAINING_JOBS, "default")).items == []
+
+        await eventually(gone)
+    assert len((await cluster.list(CLAIMS, "default")).items) == 1
+
+
+async def _deleting(kubelet: ScriptedKubelet, name: str) -> bool:
+    return any(pod["metadata"]["name"] == name and "deletionTimestamp" in pod["metadata"] for pod in await kubelet.pods("digits"))
+
+
+async def _reason(cluster: Counting, reason: str) -> bool:
+    return bool((await cluster.status()).get("reason") == reason)
+
+
+async def _names(kubelet: ScriptedKubelet, names: set[str]) -> bool:
+    return {pod["metadata"]["name"] for pod in await kubelet.pods("digits")} == names
+
+
 async def test_a_job_made_anew_waits_for_what_is_left_of_its_predecessor() -> None:
     cluster = Counting()
     kubelet = ScriptedKubelet(cluster)

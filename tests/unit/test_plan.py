@@ -12,6 +12,7 @@ from trainwright.api.job import TrainingJob, parse
 from trainwright.api.status import ConditionType, Phase
 from trainwright.observe.observed import Observed, observe
 from trainwright.observe.progress import TrainingProgress
+from trainwright.plan import backoff
 from trainwright.plan.children import wanted
 from trainwright.plan.plan import plan
 from trainwright.plan.pods import worker_pod
@@ -309,3 +310,99 @@ def test_progress_is_taken_over_with_what_attempt_resumed_from() -> None:
     condition = status.condition(ConditionType.RUNNING)
     assert condition is not None
     assert condition.message == "attempt 1: the worker runs, resumed from step 20"
+
+
+class TestBackoff:
+    def failed_twice(self) -> tuple[JobBuilder, TrainingJob]:
+        builder = job().workers(1).run_policy(backoffLimit=9)
+        typed, pods = created(builder)
+        for _ in range(2):
+            typed = next_attempt(builder, typed, [ended(pods[0], 1)])
+            typed = after(builder, plan(typed, see(typed, []), NOW, SETTINGS))
+            pods = pods_of(typed)
+        return builder, typed
+
+    def test_the_first_restart_is_immediate_and_the_second_waits(self) -> None:
+        _, typed = self.failed_twice()
+        decided = plan(typed, see(typed, []), NOW + 1, SETTINGS)
+        assert not decided.create
+        assert decided.requeue_after == pytest.approx(SETTINGS.backoff - 1)
+        assert (decided.status.phase, decided.status.reason) == (Phase.RESTARTING, "attempt 3 starts 10 s after failure 2")
+        assert plan(typed, see(typed, []), NOW + SETTINGS.backoff, SETTINGS).create
+
+    def test_a_clock_that_jumps_back_never_makes_it_wait_longer(self) -> None:
+        _, typed = self.failed_twice()
+        decided = plan(typed, see(typed, []), NOW - 10**6, SETTINGS)
+        assert decided.requeue_after == pytest.approx(SETTINGS.backoff)
+
+    @pytest.mark.parametrize(("failures", "seconds"), [(0, 0), (1, 0), (2, 10), (3, 20), (4, 40), (7, 300), (1000, 300)])
+    def test_delays_double_up_to_a_bound(self, failures: int, seconds: float) -> None:
+        assert backoff.delay(failures, SETTINGS) == seconds
+
+
+class TestDeadlineAndTtl:
+    def test_a_job_that_is_active_for_too_long_fails_and_its_pods_get_their_grace(self) -> None:
+        builder = job().workers(1).run_policy(activeDeadlineSeconds=60)
+        typed, pods = created(builder)
+        seen = [running(pods[0])]
+        in_time = plan(typed, see(typed, seen), NOW + 59, SETTINGS)
+        assert in_time.status.phase is Phase.RUNNING
+        assert in_time.requeue_after == pytest.approx(1)
+        late = plan(typed, see(typed, seen), NOW + 61, SETTINGS)
+        assert (late.status.phase, late.status.reason) == (Phase.FAILED, "active for longer than activeDeadlineSeconds 60")
+        (gone,) = plan(after(builder, late), see(typed, seen), NOW + 61, SETTINGS).delete
+        assert gone.grace is None
+
+    def test_a_job_that_has_ended_is_deleted_after_its_time_to_live(self) -> None:
+        builder = job().workers(1).run_policy(ttlSecondsAfterFinished=30)
+        typed, pods = created(builder)
+        seen = [ended(pods[0], 0)]
+        typed = next_attempt(builder, typed, seen)
+        soon = plan(typed, see(typed, seen), NOW + 10, SETTINGS)
+        assert not soon.delete_job
+        assert soon.requeue_after == pytest.approx(20)
+        assert plan(typed, see(typed, seen), NOW + 30, SETTINGS).delete_job
+
+
+class TestSuspend:
+    @staticmethod
+    def changed(builder: JobBuilder, typed: TrainingJob, *, suspend: bool) -> TrainingJob:
+        """The same job after its owner has changed runPolicy.suspend."""
+        builder.run_policy(suspend=suspend)
+        return parse(builder.stored(status=typed.status.wire()))
+
+    def test_it_is_written_down_before_pods_are_stopped_with_their_own_grace(self) -> None:
+        builder = job().workers(2)
+        typed, pods = created(builder)
+        seen = [running(pod) for pod in pods]
+        typed = self.changed(builder, typed, suspend=True)
+        first = plan(typed, see(typed, seen), NOW, SETTINGS)
+        assert not first.delete
+        assert first.status.phase is Phase.SUSPENDED
+        typed = after(builder, first)
+        second = plan(typed, see(typed, seen), NOW, SETTINGS)
+        assert [(gone.name, gone.grace) for gone in second.delete] == [("digits-a1-worker-0", None), ("digits-a1-worker-1", None)]
+        ends = [ended(pod, 143) for pod in pods]
+        for pod in ends:
+            pod["metadata"]["deletionTimestamp"] = "2026-11-21T09:02:00Z"
+        quiet = plan(typed, see(typed, ends), NOW, SETTINGS)
+        assert (quiet.status.phase, quiet.status.restarts.total) == (Phase.SUSPENDED, 0)
+
+    def test_a_resume_is_another_attempt_that_counts_for_nothing(self) -> None:
+        builder = job().workers(2)
+        typed, _ = created(builder)
+        typed = self.changed(builder, typed, suspend=True)
+        typed = after(builder, plan(typed, see(typed, []), NOW, SETTINGS))
+        typed = self.changed(builder, typed, suspend=False)
+        typed = after(builder, plan(typed, see(typed, []), NOW, SETTINGS))
+        assert (typed.attempt, typed.status.restarts.total) == (2, 0)
+        assert [pod["metadata"]["name"] for pod in plan(typed, see(typed, []), NOW, SETTINGS).create] == [
+            "digits-a2-worker-0",
+            "digits-a2-worker-1",
+        ]
+
+    def test_a_job_that_is_born_suspended_makes_nothing(self) -> None:
+        decided = plan(job().run_policy(suspend=True).typed(), Observed(), NOW, SETTINGS)
+        assert (decided.status.phase, decided.status.reason) == (Phase.SUSPENDED, "suspended")
+        assert not decided.create
+        assert not decided.make

@@ -29,7 +29,8 @@ FATES = {
     "gone": lambda _: None,
 }
 WORKERS = 3
-history = st.lists(st.lists(st.sampled_from(sorted(FATES)), min_size=WORKERS, max_size=WORKERS), min_size=1, max_size=6)
+fates = st.lists(st.sampled_from(sorted(FATES)), min_size=WORKERS, max_size=WORKERS)
+history = st.lists(fates | st.just(["suspend"]), min_size=1, max_size=6)
 
 
 class World:
@@ -40,10 +41,12 @@ class World:
         self.status: dict[str, Any] = {}
         self.pods: dict[str, dict[str, Any]] = {}
         self.children: list[dict[str, Any]] = []
-        self.writes = 0
+        self.now = NOW
+        self.suspended = False
 
     @property
     def job(self) -> TrainingJob:
+        self.builder.run_policy(backoffLimit=2, suspend=self.suspended)
         return parse(self.builder.stored(status=self.status))
 
     def step(self, *, shuffle: random.Random | None = None) -> bool:
@@ -51,7 +54,7 @@ class World:
         pods = list(self.pods.values())
         if shuffle:
             shuffle.shuffle(pods)
-        decided = plan(self.job, observe(uid=self.job.uid, pods=pods, children=self.children), NOW, SETTINGS)
+        decided = plan(self.job, observe(uid=self.job.uid, pods=pods, children=self.children), self.now, SETTINGS)
         self.children += decided.make
         for pod in decided.create:
             pod["metadata"]["uid"] = pod["metadata"]["name"]
@@ -65,13 +68,18 @@ class World:
         return changed
 
     def settle(self, shuffle: random.Random | None = None) -> None:
+        """Plan and carry out until nothing changes, an hour later, so that every pause is over."""
+        self.now += 3600
         for _ in range(12):
             if not self.step(shuffle=shuffle):
                 return
         raise AssertionError("planning never comes to rest")
 
     def meet(self, fates: list[str]) -> None:
-        """Every live pod of the current attempt meets its fate."""
+        """Every live pod of the current attempt meets its fate; a job may be suspended or resumed too."""
+        if "suspend" in fates:
+            self.suspended = not self.suspended
+            return
         for name, pod in list(self.pods.items()):
             index = int(name.rsplit("-", 1)[1])
             finished = pod["status"].get("phase") in ("Succeeded", "Failed")
@@ -119,8 +127,13 @@ def test_counts_hold_whatever_happens(rounds: list[list[str]]) -> None:
     status = world.job.status
     assert status.restarts.failure <= 2
     assert status.restarts.total == status.restarts.failure + status.restarts.infrastructure
-    assert status.attempt == status.restarts.total + 1
+    assert status.attempt is not None
+    assert status.attempt >= status.restarts.total + 1
+    if not any("suspend" in fates for fates in rounds):
+        assert status.attempt == status.restarts.total + 1
     live = [name for name in world.pods if f"-a{status.attempt}-" in name]
     assert len(live) <= WORKERS
-    if status.phase in ("Queued", "Starting", "Restarting"):
+    if status.phase == "Suspended":
+        assert not live or all(pod["status"]["phase"] in ("Succeeded", "Failed") for pod in world.pods.values())
+    if status.phase in ("Queued", "Starting", "Restarting", "Suspended"):
         assert status.reason, "nothing waits without a reason"

@@ -17,7 +17,7 @@ from trainwright.api.status import TrainingJobStatus
 _DROPPED = ("title", "$defs", "additionalProperties")
 
 COLUMNS: tuple[tuple[str, str, str, str, int], ...] = (
-    ("Phase", "string", ".status.phase", "Queued, Starting, Running, Restarting, Succeeded or Failed.", 0),
+    ("Phase", "string", ".status.phase", "Queued, Starting, Running, Restarting, Suspended, Succeeded or Failed.", 0),
     ("Workers", "string", ".status.workers.ready", "Workers running or done, of those the gang needs.", 0),
     ("Progress", "string", ".status.progress.summary", "Steps done.", 0),
     ("Metric", "string", ".status.mainMetric", "The metric that matters most.", 0),

@@ -139,6 +139,20 @@ class RunPolicy(Model):
         le=1000,
         description="How many failures restart the gang; the next one fails the job. Lost nodes and deleted pods don't count.",
     )
+    suspend: bool = Field(
+        default=False,
+        description="True: workers save a checkpoint and end, and the job waits. Back to False: it goes on from that checkpoint.",
+    )
+    active_deadline_seconds: int | None = Field(
+        default=None,
+        ge=1,
+        description="The job fails when it has been active for longer than this, queued time included and suspended time not.",
+    )
+    ttl_seconds_after_finished: int | None = Field(
+        default=None,
+        ge=0,
+        description="The job is deleted this long after it has ended. Its workspace stays. Unset: it stays until you delete it.",
+    )
     clean_pod_policy: CleanPodPolicy = Field(
         default=CleanPodPolicy.RUNNING,
         description="Pods deleted once the job has ended: Running (those still running), All, or None. Logs go with their pods.",

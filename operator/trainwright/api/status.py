@@ -14,6 +14,7 @@ class Phase(StrEnum):
     STARTING = "Starting"
     RUNNING = "Running"
     RESTARTING = "Restarting"
+    SUSPENDED = "Suspended"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
 
@@ -26,6 +27,7 @@ class ConditionType(StrEnum):
     CREATED = "Created"
     RUNNING = "Running"
     RESTARTING = "Restarting"
+    SUSPENDED = "Suspended"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
 
@@ -33,7 +35,7 @@ class ConditionType(StrEnum):
 class Condition(Model):
     """One thing that is true of the job, or not, and since when."""
 
-    type: ConditionType = Field(description="Created, Running, Restarting, Succeeded or Failed.")
+    type: ConditionType = Field(description="Created, Running, Restarting, Suspended, Succeeded or Failed.")
     status: str = Field(description="True or False.", json_schema_extra={"enum": ["True", "False"]})
     reason: str = Field(description="One word for programs.")
     message: str = Field(default="", description="One sentence for people.")
@@ -102,7 +104,9 @@ class Restarts(Model):
 class TrainingJobStatus(Model):
     """What the operator sees and does."""
 
-    phase: Phase | None = Field(default=None, description="Queued, Starting, Running, Restarting, Succeeded or Failed.")
+    phase: Phase | None = Field(
+        default=None, description="Queued, Starting, Running, Restarting, Suspended, Succeeded or Failed."
+    )
     reason: str | None = Field(default=None, description="Why the job waits, restarts or ended, in one line.")
     observed_generation: int | None = Field(default=None, description="The generation of the spec that this status speaks of.")
     attempt: int | None = Field(default=None, description="The gang's current attempt, from 1.")
@@ -114,6 +118,11 @@ class TrainingJobStatus(Model):
     restarts: Restarts = Field(default_factory=Restarts, description="Restarts and their causes.")
     start_time: str | None = Field(
         default=None, description="When all workers first ran.", json_schema_extra={"format": "date-time"}
+    )
+    active_since: str | None = Field(
+        default=None,
+        description="Since when the job is active: created, or resumed after it was suspended.",
+        json_schema_extra={"format": "date-time"},
     )
     completion_time: str | None = Field(
         default=None, description="When the job ended.", json_schema_extra={"format": "date-time"}

@@ -14,6 +14,7 @@ from trainwright.cluster.port import (
     CONFIG_MAPS,
     PODS,
     SERVICES,
+    TRAINING_JOBS,
     AlreadyExists,
     Cluster,
     ClusterError,
@@ -50,6 +51,8 @@ class Executor:
             return refused
         if refused := await self._together([self._create_pod(job, pod) for pod in plan.create]):
             return refused
+        if plan.delete_job:
+            await self._delete_job(job)
         return await self._together([self._delete(job, deletion) for deletion in plan.delete])
 
     async def _together(self, steps: list[Coroutine[Any, Any, None]]) -> str | None:
@@ -87,6 +90,12 @@ class Executor:
             if not _is_of(there, job):
                 raise NameTaken(there, job) from None
             self._on_made(there)
+
+    async def _delete_job(self, job: TrainingJob) -> None:
+        try:
+            await self._cluster.delete(TRAINING_JOBS, job.name, job.namespace, uid=job.uid)
+        except (NotFound, Conflict):
+            log.debug("%s is gone already", job.name)
 
     async def _delete(self, job: TrainingJob, deletion: Deletion) -> None:
         try:

@@ -1,21 +1,26 @@
-"""The whole decision for one job, read from top to bottom: ended? failed? done? otherwise bring the gang up.
+"""The whole decision for one job, read from top to bottom: ended? done? suspended? too late? failed? otherwise bring the gang up.
 
 `plan(job, observed, now)` is pure. Doing what it says and planning again gives an empty plan.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from trainwright.api.job import TrainingJob
 from trainwright.api.status import ConditionType, Phase, TrainingJobStatus
 from trainwright.observe.observed import Observed
 from trainwright.observe.times import rfc3339
 from trainwright.observe.workers import Worker, WorkerState
+from trainwright.plan import backoff
 from trainwright.plan.children import difference
 from trainwright.plan.cleanup import finished_pods, in_the_way, stale_pods
+from trainwright.plan.deadline import deadline_left, exceeded, ttl_left
 from trainwright.plan.pods import worker_pod
 from trainwright.plan.reasons import Reason
 from trainwright.plan.restart import after_failure, failures, undecided
 from trainwright.plan.status import counts, is_true, with_conditions, with_progress
+from trainwright.plan.suspend import resume, suspend
 from trainwright.plan.types import Event, Plan, Settings
 
 
@@ -24,27 +29,48 @@ def plan(job: TrainingJob, observed: Observed, now: float, settings: Settings) -
     if job.deleting:
         return Plan(status=job.status)
     if job.status.phase is not None and job.status.phase.finished:
-        return Plan(status=job.status, delete=finished_pods(job, observed))
+        return _finished(job, observed, now)
 
     workers = observed.of(job.attempt)
     status = with_progress(job.status, observed, workers) if workers else job.status
     status = status.model_copy(update={"attempt": job.attempt, "workers": counts(job, workers)})
+    if len(workers) == job.spec.workers and all(worker.state is WorkerState.SUCCEEDED for worker in workers):
+        return _succeeded(job, status, now)
 
+    if job.spec.run_policy.suspend:
+        return suspend(job, status, observed, now)
+    if job.status.phase is Phase.SUSPENDED:
+        return resume(job, status, now)
+
+    status = status.model_copy(update={"active_since": status.active_since or rfc3339(now)})
+    left = deadline_left(job, now)
+    if left is not None and left <= 0:
+        return exceeded(job, status, now)
+    decided = _advance(job, status, observed, now, settings)
+    wishes = [wish for wish in (decided.requeue_after, left) if wish is not None]
+    return replace(decided, requeue_after=min(wishes, default=None))
+
+
+def _advance(job: TrainingJob, status: TrainingJobStatus, observed: Observed, now: float, settings: Settings) -> Plan:
+    """Failed? Otherwise bring the gang up."""
+    workers = observed.of(job.attempt)
     if found := failures(job, workers, now):
         if wait := undecided(found, workers, now, settings):
             return Plan(status=status, requeue_after=wait)
         status, event = after_failure(job, status, found, now)
         return Plan(status=status, events=(event,))
 
-    if len(workers) == job.spec.workers and all(worker.state is WorkerState.SUCCEEDED for worker in workers):
-        return _succeeded(job, status, now)
-
     stale = stale_pods(job, observed, settings)
     if blockers := in_the_way(job, observed, now, settings):
         reason = f"attempt {job.attempt} starts when {', '.join(worker.name for worker in blockers[:3])} has ended"
-        return Plan(
-            status=status.model_copy(update={"phase": Phase.RESTARTING, "reason": reason}), delete=stale, requeue_after=1.0
-        )
+        status = status.model_copy(update={"phase": Phase.RESTARTING, "reason": reason})
+        return Plan(status=status, delete=stale, requeue_after=1.0)
+    if not workers and (pause := backoff.left(job, now, settings)) > 0:
+        failures_so_far = job.status.restarts.failure
+        waits = backoff.delay(failures_so_far, settings)
+        reason = f"attempt {job.attempt} starts {waits:.0f} s after failure {failures_so_far}"
+        status = status.model_copy(update={"phase": Phase.RESTARTING, "reason": reason})
+        return Plan(status=status, delete=stale, requeue_after=pause)
 
     make, apply = difference(job, observed)
     present = {worker.index for worker in workers}
@@ -58,6 +84,14 @@ def plan(job: TrainingJob, observed: Observed, now: float, settings: Settings) -
         delete=stale,
         events=events,
     )
+
+
+def _finished(job: TrainingJob, observed: Observed, now: float) -> Plan:
+    """Clean up, and when its time has come the job itself."""
+    left = ttl_left(job, now)
+    if left is not None and left <= 0:
+        return Plan(status=job.status, delete_job=True)
+    return Plan(status=job.status, delete=finished_pods(job, observed), requeue_after=left)
 
 
 def _succeeded(job: TrainingJob, status: TrainingJobStatus, now: float) -> Plan:

@@ -18,6 +18,9 @@ class Reason(StrEnum):
     WORKERS_SUCCEEDED = "WorkersSucceeded"
     BACKOFF_LIMIT_EXCEEDED = "BackoffLimitExceeded"
     NOT_RETRYABLE = "NotRetryable"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    SUSPENDED = "Suspended"
+    RESUMED = "Resumed"
     INVALID_SPEC = "InvalidSpec"
 
     @property
@@ -28,6 +31,7 @@ class Reason(StrEnum):
             Reason.INFRASTRUCTURE,
             Reason.BACKOFF_LIMIT_EXCEEDED,
             Reason.NOT_RETRYABLE,
+            Reason.DEADLINE_EXCEEDED,
             Reason.INVALID_SPEC,
         )
 
@@ -43,5 +47,8 @@ MEANINGS: dict[Reason, str] = {
     Reason.WORKERS_SUCCEEDED: "Every worker ended with exit code 0.",
     Reason.BACKOFF_LIMIT_EXCEEDED: "A worker failed and backoffLimit restarts were used up.",
     Reason.NOT_RETRYABLE: "A worker failed in a way that another attempt would repeat.",
+    Reason.DEADLINE_EXCEEDED: "The job was active for longer than activeDeadlineSeconds.",
+    Reason.SUSPENDED: "The job was asked to wait; its workers save a checkpoint and end.",
+    Reason.RESUMED: "The job goes on after it was suspended.",
     Reason.INVALID_SPEC: "The spec is refused.",
 }

@@ -26,6 +26,9 @@ class Settings:
     stuck_after: float = 15.0
     # How long a rank that only says "my peer vanished" is not believed to be the first, while others may still report.
     settle: float = 3.0
+    # The first restart is immediate; the second waits this long, each further one twice as long as the one before.
+    backoff: float = 10.0
+    max_backoff: float = 300.0
 
     def image(self, name: str) -> str:
         return self.images.get(name, f"{self.registry}/{name}:{self.tag}")
@@ -63,9 +66,10 @@ class Plan:
     create: tuple[Object, ...] = ()
     delete: tuple[Deletion, ...] = ()
     events: tuple[Event, ...] = ()
+    delete_job: bool = False
     requeue_after: float | None = None
 
     @property
     def empty(self) -> bool:
         """Whether nothing but status is to be written."""
-        return not (self.make or self.apply or self.create or self.delete or self.events)
+        return not (self.make or self.apply or self.create or self.delete or self.delete_job or self.events)
