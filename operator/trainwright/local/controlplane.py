@@ -260,6 +260,9 @@ class ControlPlane:
             f"--service-account-private-key-file={self._file('service-accounts.key')}",
             f"--root-ca-file={self._file('ca.crt')}",
             f"--feature-gates={GATES}",
+            # Each controller fetches a token of its own at the start; at the usual 20 requests a second that takes seconds.
+            "--kube-api-qps=300",
+            "--kube-api-burst=600",
             # A node made of processes that is gone is gone: don't leave its pods for five minutes.
             "--node-monitor-period=2s",
             "--node-monitor-grace-period=20s",
