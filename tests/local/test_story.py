@@ -107,14 +107,18 @@ async def test_suspend_saves_and_frees_and_resume_goes_on(twin: RunningTwin, spa
     job["spec"]["checkpoint"] = {"everySteps": 100_000}
     twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(job))
     await until(twin, space, lambda status: step(status) >= 10)
-    patch = lambda value: f'{{"spec": {{"runPolicy": {{"suspend": {value}}}}}}}'  # noqa: E731
-    twin.kubectl("patch", "tj", "digits", "-n", space, "--type=merge", "-p", patch("true"))
+    assert twin.cli("suspend", "digits", "-n", space).stdout == "digits is being suspended\n"
     await until(twin, space, lambda status: status.get("reason") == "suspended")
     assert twin.kubectl("get", "pods", "-n", space, "-o", "name") == ""
-    twin.kubectl("patch", "tj", "digits", "-n", space, "--type=merge", "-p", patch("false"))
+    assert twin.cli("suspend", "digits", "-n", space).stdout == "digits is suspended already\n"
+    assert twin.cli("resume", "digits", "-n", space).stdout == "digits goes on\n"
     status = await until(twin, space, lambda status: status.get("progress", {}).get("resumedFrom"))
     assert status["progress"]["resumedFrom"] >= 10
     assert (status["attempt"], status["restarts"]["total"]) == (2, 0)
+    assert "stay in the claim digits-workspace" in twin.cli("delete", "digits", "-n", space).stdout.replace("\n", " ")
+    gone = twin.cli("status", "digits", "-n", space)
+    assert gone.returncode == 2
+    assert "there are none" in gone.stderr
 
 
 async def test_a_refused_configuration_fails_at_once_and_says_what_would_do(twin: RunningTwin, space: str) -> None:

@@ -12,7 +12,7 @@ import typer
 from rich.live import Live
 
 from trainwright.api.job import KIND, TrainingJob, parse, read_status
-from trainwright.api.names import ATTEMPT_LABEL, CONTAINER, INDEX_LABEL, JOB_LABEL
+from trainwright.api.names import ATTEMPT_LABEL, CONTAINER, INDEX_LABEL, JOB_LABEL, claim_name
 from trainwright.api.status import Phase
 from trainwright.cli.app import UserError, app, err, out
 from trainwright.cli.connect import Context, Kubeconfig, Namespace, connected
@@ -75,6 +75,43 @@ async def _submit(objects: list[Object], namespace: str, kubeconfig: Path | None
             return
         if not await _follow(cluster, first["name"], first["namespace"]):
             raise typer.Exit(1)
+
+
+@app.command()
+def suspend(job: Job, namespace: Namespace = "default", kubeconfig: Kubeconfig = None, context: Context = None) -> None:
+    """Set a job aside: its workers save a checkpoint and end."""
+    asyncio.run(_set_suspend(job, namespace, kubeconfig, context, suspend=True))
+
+
+@app.command()
+def resume(job: Job, namespace: Namespace = "default", kubeconfig: Kubeconfig = None, context: Context = None) -> None:
+    """Let a suspended job go on from its checkpoint."""
+    asyncio.run(_set_suspend(job, namespace, kubeconfig, context, suspend=False))
+
+
+async def _set_suspend(name: str, namespace: str, kubeconfig: Path | None, context: str | None, *, suspend: bool) -> None:
+    async with connected(kubeconfig, context) as cluster:
+        job = parse(await _get(cluster, name, namespace))
+        if job.status.phase is not None and job.status.phase.finished:
+            raise UserError(f"job {name} has ended ({job.status.phase}); only one that has not can be suspended or resumed")
+        if job.spec.run_policy.suspend == suspend:
+            out.print(f"{name} is {'suspended' if suspend else 'not suspended'} already")
+            return
+        await cluster.patch(TRAINING_JOBS, name, namespace, {"spec": {"runPolicy": {"suspend": suspend}}})
+        out.print(f"{name} {'is being suspended' if suspend else 'goes on'}")
+
+
+@app.command()
+def delete(job: Job, namespace: Namespace = "default", kubeconfig: Kubeconfig = None, context: Context = None) -> None:
+    """Delete a job and its pods. Its workspace stays."""
+    asyncio.run(_delete(job, namespace, kubeconfig, context))
+
+
+async def _delete(name: str, namespace: str, kubeconfig: Path | None, context: str | None) -> None:
+    async with connected(kubeconfig, context) as cluster:
+        job = parse(await _get(cluster, name, namespace))
+        await cluster.delete(TRAINING_JOBS, name, namespace, uid=job.uid)
+        out.print(f"{name} deleted; its results stay in the claim {job.spec.workspace.claim or claim_name(name)}")
 
 
 @app.command()
