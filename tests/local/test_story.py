@@ -79,6 +79,8 @@ async def test_a_killed_worker_and_a_killed_operator_cost_steps_and_not_the_trai
     last = status["restarts"]["last"]
     assert (last["pod"], last["cause"], last["signal"]) == ("digits-a1-worker-1", "Killed", 9)
     assert status["progress"]["resumedFrom"] >= 40
+    assert status["time"]["lostSeconds"] >= 1
+    assert 0 < status["goodput"] < 100
     report = json.loads((artifacts(status) / "report.json").read_text())
     assert status["metrics"]["test_accuracy"] >= 0.97
     assert report

@@ -13,6 +13,7 @@ from trainwright.api.status import ConditionType, Phase
 from trainwright.observe.observed import Observed, observe
 from trainwright.observe.progress import TrainingProgress
 from trainwright.plan import backoff
+from trainwright.plan.accounting import so_far
 from trainwright.plan.children import wanted
 from trainwright.plan.plan import plan
 from trainwright.plan.pods import worker_pod
@@ -406,3 +407,40 @@ class TestSuspend:
         assert (decided.status.phase, decided.status.reason) == (Phase.SUSPENDED, "suspended")
         assert not decided.create
         assert not decided.make
+
+
+class TestWhereTheTimeGoes:
+    def test_phases_add_up_and_what_came_after_the_last_checkpoint_is_lost(self) -> None:
+        builder = job().workers(1)
+        typed = builder.typed()
+        typed = after(builder, plan(typed, see(typed, []), NOW, SETTINGS))
+        pods = pods_of(typed)
+        typed = after(builder, plan(typed, see(typed, [waiting(pods[0], reason="ContainerCreating")]), NOW + 5, SETTINGS))
+        typed = after(builder, plan(typed, see(typed, [running(pods[0])]), NOW + 8, SETTINGS))
+        said = TrainingProgress(step=60, checkpoint_step=50, checkpoint_time=NOW + 48)
+        typed = after(builder, plan(typed, see(typed, [running(pods[0])], said), NOW + 50, SETTINGS))
+        assert typed.status.time is not None
+        assert typed.status.time.productive_seconds == 0, "nothing is written while a phase lasts"
+        assert so_far(typed.status, NOW + 50).productive_seconds == 42
+        typed = after(builder, plan(typed, see(typed, [ended(pods[0], 137)]), NOW + 58, SETTINGS))
+        typed = after(builder, plan(typed, see(typed, []), NOW + 60, SETTINGS))
+        spent = typed.status.time
+        assert spent is not None
+        assert (spent.queued_seconds, spent.starting_seconds, spent.productive_seconds, spent.lost_seconds) == (5, 3, 40, 10 + 2)
+        assert typed.status.goodput == pytest.approx(100 * 40 / 60, abs=0.1)
+
+    def test_a_failure_without_a_checkpoint_loses_all_of_the_attempt(self) -> None:
+        builder = job().workers(1)
+        typed, pods = created(builder)
+        typed = after(builder, plan(typed, see(typed, [running(pods[0])]), NOW, SETTINGS))
+        typed = after(builder, plan(typed, see(typed, [ended(pods[0], 1)]), NOW + 30, SETTINGS))
+        assert typed.status.time is not None
+        assert (typed.status.time.productive_seconds, typed.status.time.lost_seconds) == (0, 30)
+
+    def test_a_clock_that_jumps_back_takes_nothing_away(self) -> None:
+        builder = job().workers(1)
+        typed, pods = created(builder)
+        typed = after(builder, plan(typed, see(typed, [running(pods[0])]), NOW, SETTINGS))
+        typed = after(builder, plan(typed, see(typed, [ended(pods[0], 0)]), NOW - 1000, SETTINGS))
+        assert typed.status.time is not None
+        assert typed.status.time.productive_seconds == 0

@@ -12,6 +12,8 @@ from support.builders import job
 from support.pods import ended, running, unschedulable, waiting
 from trainwright.api.job import TrainingJob, parse
 from trainwright.observe.observed import observe
+from trainwright.observe.times import seconds
+from trainwright.plan.accounting import so_far
 from trainwright.plan.plan import plan
 from trainwright.plan.types import Settings
 
@@ -133,6 +135,10 @@ def test_counts_hold_whatever_happens(rounds: list[list[str]]) -> None:
         assert status.attempt == status.restarts.total + 1
     live = [name for name in world.pods if f"-a{status.attempt}-" in name]
     assert len(live) <= WORKERS
+    spent = so_far(status, world.now)
+    assert sum(spent.model_dump().values()) == (seconds(status.completion_time) or world.now) - (NOW + 3600), (
+        "no second is lost or counted twice"
+    )
     if status.phase == "Suspended":
         assert not live or all(pod["status"]["phase"] in ("Succeeded", "Failed") for pod in world.pods.values())
     if status.phase in ("Queued", "Starting", "Restarting", "Suspended"):

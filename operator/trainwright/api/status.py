@@ -101,6 +101,19 @@ class Restarts(Model):
     last: LastRestart | None = Field(default=None, description="What the last failure was; kept when it ends the job.")
 
 
+class TimeSpent(Model):
+    """Where the job's time went, in whole seconds, up to phaseSince; the current phase is added when it ends."""
+
+    queued_seconds: int = Field(default=0, description="Waiting for room on nodes.")
+    starting_seconds: int = Field(default=0, description="Pods with a node, on their way to running.")
+    productive_seconds: int = Field(default=0, description="Running, except for what was lost.")
+    lost_seconds: int = Field(
+        default=0,
+        description="Trained after the last checkpoint before a failure, and so trained again; and the time of restarts.",
+    )
+    suspended_seconds: int = Field(default=0, description="Set aside on request; no part of goodput.")
+
+
 class TrainingJobStatus(Model):
     """What the operator sees and does."""
 
@@ -116,6 +129,13 @@ class TrainingJobStatus(Model):
     main_metric: str | None = Field(default=None, description="The metric that matters most, as val_accuracy=0.971.")
     checkpoint: SavedCheckpoint | None = Field(default=None, description="The newest complete checkpoint.")
     restarts: Restarts = Field(default_factory=Restarts, description="Restarts and their causes.")
+    phase_since: str | None = Field(
+        default=None, description="Since when phase is what it is.", json_schema_extra={"format": "date-time"}
+    )
+    time: TimeSpent | None = Field(default=None, description="Where the job's time went.")
+    goodput: float | None = Field(
+        default=None, description="Productive share of the time since the job was created, suspension left out, in percent."
+    )
     start_time: str | None = Field(
         default=None, description="When all workers first ran.", json_schema_extra={"format": "date-time"}
     )

@@ -14,6 +14,7 @@ from rich.text import Text
 from trainwright.api.job import read_status
 from trainwright.api.status import LastRestart, Phase, TrainingJobStatus
 from trainwright.observe.times import seconds
+from trainwright.plan.accounting import goodput, so_far
 
 _COLOURS = {
     Phase.QUEUED: "yellow",
@@ -103,9 +104,25 @@ def _facts(status: TrainingJobStatus) -> RenderableType:
     restarts = status.restarts
     if restarts.total:
         rows.append(("restarts", f"{restarts.total} ({restarts.failure} failures, {restarts.infrastructure} infrastructure)"))
+    if status.phase_since:
+        rows.append(("time", _time(status)))
     for row in rows:
         grid.add_row(row[0], Text(row[1]))
     return grid
+
+
+def _time(status: TrainingJobStatus) -> str:
+    spent = so_far(status, datetime.now(UTC).timestamp())
+    parts = {
+        "queued": spent.queued_seconds,
+        "starting": spent.starting_seconds,
+        "productive": spent.productive_seconds,
+        "lost": spent.lost_seconds,
+        "suspended": spent.suspended_seconds,
+    }
+    ratio = goodput(spent)
+    shown = "  ".join(f"{name} {duration(length)}" for name, length in parts.items() if length)
+    return shown + (f"  goodput {ratio:.0f}%" if ratio is not None else "")
 
 
 def _evidence(last: LastRestart) -> RenderableType:

@@ -13,6 +13,7 @@ from trainwright.observe.observed import Observed
 from trainwright.observe.times import rfc3339
 from trainwright.observe.workers import Worker, WorkerState
 from trainwright.plan import backoff
+from trainwright.plan.accounting import accounted
 from trainwright.plan.children import difference
 from trainwright.plan.cleanup import finished_pods, in_the_way, stale_pods
 from trainwright.plan.deadline import deadline_left, exceeded, ttl_left
@@ -26,6 +27,11 @@ from trainwright.plan.types import Event, Plan, Settings
 
 def plan(job: TrainingJob, observed: Observed, now: float, settings: Settings) -> Plan:
     """What to do for a job, given what is seen of it at `now` (seconds since the epoch)."""
+    decided = _decide(job, observed, now, settings)
+    return replace(decided, status=accounted(job.status, decided.status, now))
+
+
+def _decide(job: TrainingJob, observed: Observed, now: float, settings: Settings) -> Plan:
     if job.deleting:
         return Plan(status=job.status)
     if job.status.phase is not None and job.status.phase.finished:

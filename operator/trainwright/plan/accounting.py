@@ -1,0 +1,56 @@
+"""Where a job's time goes: each phase, as it ends, is added to a bucket of status.
+
+Nothing is written while a phase lasts; whoever wants the time so far adds what has passed since `phaseSince`. Of the time
+that ran before a failure, what came after the last checkpoint was lost, because it is trained again.
+"""
+
+from __future__ import annotations
+
+from trainwright.api.status import Phase, TimeSpent, TrainingJobStatus
+from trainwright.observe.times import rfc3339, seconds
+
+_BUCKETS = {
+    Phase.QUEUED: "queued_seconds",
+    Phase.STARTING: "starting_seconds",
+    Phase.RUNNING: "productive_seconds",
+    Phase.RESTARTING: "lost_seconds",
+    Phase.SUSPENDED: "suspended_seconds",
+}
+
+
+def accounted(old: TrainingJobStatus, new: TrainingJobStatus, now: float) -> TrainingJobStatus:
+    """The new status with the old phase's time in its bucket, if the phase has changed."""
+    if new.phase is old.phase:
+        return new
+    spent = old.time or TimeSpent()
+    if old.phase in _BUCKETS:
+        spent = _with(spent, old, failed=new.restarts.last != old.restarts.last, now=now)
+    return new.model_copy(update={"phase_since": rfc3339(now), "time": spent, "goodput": goodput(spent)})
+
+
+def so_far(status: TrainingJobStatus, now: float) -> TimeSpent:
+    """The time spent up to now, the current phase included."""
+    spent = status.time or TimeSpent()
+    return _with(spent, status, failed=False, now=now) if status.phase in _BUCKETS else spent
+
+
+def goodput(spent: TimeSpent) -> float | None:
+    """Productive time of all time but suspension, in percent; None before any has passed."""
+    total = spent.queued_seconds + spent.starting_seconds + spent.productive_seconds + spent.lost_seconds
+    return round(100.0 * spent.productive_seconds / total, 1) if total else None
+
+
+def _with(spent: TimeSpent, status: TrainingJobStatus, *, failed: bool, now: float) -> TimeSpent:
+    assert status.phase is not None  # noqa: S101 - both callers have looked it up
+    since = seconds(status.phase_since)
+    # A clock that jumped back, or a status that an older operator wrote, costs a wrong number and nothing else.
+    passed = max(0, int(now) - int(since)) if since is not None else 0
+    lost = 0
+    if failed and status.phase is Phase.RUNNING:
+        saved = seconds(status.checkpoint.time) if status.checkpoint else None
+        lost = min(passed, max(0, int(now) - int(saved))) if saved is not None else passed
+    bucket = _BUCKETS[status.phase]
+    update = {bucket: getattr(spent, bucket) + passed - lost}
+    if lost:
+        update["lost_seconds"] = spent.lost_seconds + lost
+    return spent.model_copy(update=update)
