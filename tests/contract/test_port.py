@@ -167,6 +167,31 @@ class TestTrainingJobs:
             pytest.param({"framework": "none"}, "spec.framework", id="a recipe without a framework"),
             pytest.param({"env": [{"name": "RANK", "value": "1"}]}, "spec.env[0]", id="a reserved variable"),
             pytest.param({"env": [{"name": "TRAINWRIGHT_JOB", "value": "1"}]}, "spec.env[0]", id="a reserved prefix"),
+            pytest.param(
+                {"env": [{"name": "A", "value": "1", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]},
+                "spec.env[0]",
+                id="two values",
+            ),
+            pytest.param({"env": [{"name": "A", "valueFrom": {}}]}, "spec.env[0].valueFrom", id="a value from nowhere"),
+            pytest.param(
+                {"env": [{"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "cpu"}}}]},
+                "spec.env[0].valueFrom.resourceFieldRef.resource",
+                id="a resource that is none",
+            ),
+            pytest.param({"image": "two words"}, "spec.image", id="an image that is none"),
+            pytest.param(
+                {"placement": {"tolerations": [{"effect": "Never"}]}},
+                "spec.placement.tolerations[0].effect",
+                id="an unknown effect",
+            ),
+            pytest.param(
+                {"runPolicy": {"activeDeadlineSeconds": 0}}, "spec.runPolicy.activeDeadlineSeconds", id="no time at all"
+            ),
+            pytest.param(
+                {"runPolicy": {"ttlSecondsAfterFinished": -1}},
+                "spec.runPolicy.ttlSecondsAfterFinished",
+                id="a time to live before the end",
+            ),
             pytest.param({"data": [{"name": "train"}]}, "spec.data[0]", id="data from nowhere"),
             pytest.param({"data": [{"name": "train", "builtin": "mnist"}]}, "spec.data[0].builtin", id="an unknown builtin"),
             pytest.param({"workspace": {"size": "1Gi", "claim": "c"}}, "spec.workspace", id="two workspaces"),

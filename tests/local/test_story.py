@@ -255,3 +255,30 @@ async def test_images_from_a_claim_into_a_workspace_of_one_s_own(twin: RunningTw
     assert path.parents[1].name == "images", "each job has a folder of its name in a claim that many may share"
     assert (path.parents[1] / "artifacts" / "report.json").exists()
     assert 0 < status["metrics"]["test_accuracy"] <= 1
+
+
+async def test_secrets_placement_and_images_of_one_s_own(twin: RunningTwin, space: str) -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}, "stringData": {"token": "t0ken"}}
+    job = {
+        "apiVersion": "trainwright.dev/v1alpha1",
+        "kind": "TrainingJob",
+        "metadata": {"name": "own"},
+        "spec": {
+            "framework": "none",
+            "image": "example.com/anything:1",
+            "command": ["sh", "-c", 'echo "$TOKEN in $WHERE"'],
+            "env": [
+                {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "token"}}},
+                {"name": "WHERE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+            ],
+            "placement": {"nodeSelector": {"disk": "fast"}},
+        },
+    }
+    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(job))
+    status = await until(twin, space, lambda status: "didn't match" in (status.get("reason") or ""), name="own")
+    assert status["reason"] == "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
+    twin.kubectl("label", "node", "node-1", "disk=fast")
+    await until(twin, space, lambda status: 'secret "keys" not found' in (status.get("reason") or ""), name="own")
+    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(secret))
+    await until(twin, space, lambda status: status.get("phase") == "Succeeded", name="own")
+    assert twin.cli("logs", "own", "-n", space).stdout.strip() == f"t0ken in {space}"

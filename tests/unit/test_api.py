@@ -17,9 +17,9 @@ from trainwright.api.rules import RULES, changed
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        pytest.param({"worker": 2}, "spec.worker: is not a field of a TrainingJob; known here: framework, recipe", id="unknown field"),
+        pytest.param({"worker": 2}, "spec.worker: is not a field of a TrainingJob; known here: framework, image, recipe", id="unknown field"),
         pytest.param({"resources": {"gpu": 1}}, "spec.resources.gpu: is not a field of a TrainingJob; known here: gpus, cpu, memory, sharedMemory", id="unknown field below"),
-        pytest.param({"env": [{"name": "A", "val": "1"}]}, "spec.env[0].val: is not a field of a TrainingJob; known here: name, value", id="unknown field in a list"),
+        pytest.param({"env": [{"name": "A", "val": "1"}]}, "spec.env[0].val: is not a field of a TrainingJob; known here: name, value, valueFrom", id="unknown field in a list"),
         pytest.param({"framework": "keras"}, "spec.framework: 'keras' is not one of 'torch' or 'none'", id="unknown word"),
         pytest.param({"framework": None}, "spec.framework: is missing", id="missing field"),
         pytest.param({"workers": 0}, "spec.workers: 0: input should be greater than or equal to 1", id="too few"),

@@ -444,3 +444,34 @@ class TestWhereTheTimeGoes:
         typed = after(builder, plan(typed, see(typed, [ended(pods[0], 0)]), NOW - 1000, SETTINGS))
         assert typed.status.time is not None
         assert typed.status.time.productive_seconds == 0
+
+
+class TestWhatAUserMaySayOfPods:
+    def test_image_environment_and_placement_are_taken_over(self) -> None:
+        secret = {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
+        placement = {
+            "nodeSelector": {"gpu": "h200"},
+            "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}],
+            "priorityClassName": "high",
+        }
+        builder = job().spec(image="example.com/mine:1", env=[secret, {"name": "PLAIN", "value": "x"}], placement=placement)
+        spec = worker_pod(builder.typed(), 0, SETTINGS)["spec"]
+        (container,) = spec["containers"]
+        assert container["image"] == "example.com/mine:1"
+        assert container["command"][0] == "trainwright-launch", "a recipe needs the launcher, so its image must be made from ours"
+        by_name = {one["name"]: one for one in container["env"]}
+        assert by_name["KEY"] == {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k", "optional": False}}}
+        assert by_name["PLAIN"] == {"name": "PLAIN", "value": "x"}
+        assert spec["nodeSelector"] == {"gpu": "h200"}
+        assert spec["tolerations"] == [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]
+        assert spec["priorityClassName"] == "high"
+
+    def test_a_command_in_an_image_of_one_s_own_runs_as_it_is(self) -> None:
+        builder = job().spec(recipe=None, command=["python", "train.py"], image="example.com/mine:1")
+        (container,) = worker_pod(builder.typed(), 0, SETTINGS)["spec"]["containers"]
+        assert container["command"] == ["python", "train.py"]
+        assert "MASTER_ADDR" in {one["name"] for one in container["env"]}
+
+    def test_what_somebody_else_manages_is_left_alone(self) -> None:
+        assert plan(job().run_policy(managedBy="kueue.x-k8s.io/multikueue").typed(), Observed(), NOW, SETTINGS).empty
+        assert plan(job().run_policy(managedBy="trainwright.dev/operator").typed(), Observed(), NOW, SETTINGS).create

@@ -6,6 +6,8 @@ GROUP = "trainwright.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
+OPERATOR_NAME = f"{GROUP}/operator"
+
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGER = "trainwright"
 JOB_LABEL = f"{GROUP}/job"

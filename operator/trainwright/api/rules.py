@@ -81,6 +81,18 @@ RULES: tuple[Rule, ...] = (
         message="this name belongs to the contract between the operator and the workers; choose another",
         holds=lambda env: not _reserved(env["name"]),
     ),
+    Rule(
+        at="spec.env[*]",
+        field="spec.env[*]",
+        cel="!(has(self.value) && has(self.valueFrom))",
+        message="at most one of value and valueFrom says what the variable is",
+        holds=lambda env: not ("value" in env and "valueFrom" in env),
+    ),
+    _exactly_one(
+        "spec.env[*].valueFrom",
+        ("secretKeyRef", "configMapKeyRef", "fieldRef", "resourceFieldRef"),
+        "exactly one of secretKeyRef, configMapKeyRef, fieldRef and resourceFieldRef says where the value comes from",
+    ),
     _exactly_one("spec.data[*]", ("builtin", "claim"), "exactly one of builtin and claim says where the data is"),
     _exactly_one("spec.workspace", ("claim", "size"), "exactly one of claim and size says where results live"),
     Rule(
@@ -116,13 +128,11 @@ def changed(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Broken]:
 
 
 def _nodes(job: dict[str, Any], at: str) -> Iterator[tuple[str, Any]]:
-    node: Any = job
+    """The nodes at a place, each with the index of the list item that it lies in (empty outside of lists)."""
+    found: list[tuple[str, Any]] = [("", job)]
     for part in [part for part in at.split(".") if part]:
         name = part.removesuffix("[*]")
-        if name not in node:
-            return
-        node = node[name]
+        found = [(place, node[name]) for place, node in found if name in node]
         if part.endswith("[*]"):
-            yield from ((f"[{index}]", item) for index, item in enumerate(node))
-            return
-    yield "", node
+            found = [(f"[{index}]", item) for _, items in found for index, item in enumerate(items)]
+    yield from found

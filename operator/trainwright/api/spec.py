@@ -37,6 +37,17 @@ class CleanPodPolicy(StrEnum):
     NONE = "None"
 
 
+class TolerationOperator(StrEnum):
+    EQUAL = "Equal"
+    EXISTS = "Exists"
+
+
+class TaintEffect(StrEnum):
+    NO_SCHEDULE = "NoSchedule"
+    PREFER_NO_SCHEDULE = "PreferNoSchedule"
+    NO_EXECUTE = "NoExecute"
+
+
 class Recipe(Model):
     """A training script that ships in the framework's image."""
 
@@ -77,13 +88,78 @@ class Resources(Model):
     )
 
 
+class KeyReference(Model):
+    """One key of a Secret or ConfigMap in the job's namespace."""
+
+    name: ObjectName = Field(description="Name of the Secret or ConfigMap.")
+    key: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(description="Key in it.")
+    optional: bool = Field(default=False, description="True: a worker starts without the variable where there is no such key.")
+
+
+class FieldReference(Model):
+    """One field of the worker's own pod."""
+
+    field_path: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(
+        description="Such as metadata.name, metadata.labels['x'], spec.nodeName or status.podIP."
+    )
+
+
+class ResourceReference(Model):
+    """What the worker's container asked for."""
+
+    resource: Annotated[str, StringConstraints(pattern=r"^(limits|requests)\.(cpu|memory|ephemeral-storage)$")] = Field(
+        description="limits.cpu, limits.memory, requests.cpu or requests.memory."
+    )
+    divisor: Quantity | None = Field(default=None, description="Unit that the value is given in, such as 1Mi.")
+
+
+class ValueSource(Model):
+    """Where a variable's value comes from. Exactly one of the fields."""
+
+    secret_key_ref: KeyReference | None = Field(default=None, description="A key of a Secret.")
+    config_map_key_ref: KeyReference | None = Field(default=None, description="A key of a ConfigMap.")
+    field_ref: FieldReference | None = Field(default=None, description="A field of the pod.")
+    resource_field_ref: ResourceReference | None = Field(default=None, description="A resource of the container.")
+
+
 class EnvVar(Model):
-    """One environment variable of every worker."""
+    """One environment variable of every worker. At most one of value and valueFrom."""
 
     name: EnvName = Field(
         description="Name of the variable. Names of the contract (TRAINWRIGHT_*, PET_*, MASTER_ADDR, RANK, …) are refused."
     )
-    value: str = Field(default="", max_length=32768, description="Its value; $(OTHER) is replaced by a variable set before it.")
+    value: str | None = Field(
+        default=None, max_length=32768, description="Its value; $(OTHER) is replaced by a variable set before it."
+    )
+    value_from: ValueSource | None = Field(default=None, description="Where its value comes from.")
+
+
+class Toleration(Model):
+    """One taint of nodes that workers put up with."""
+
+    key: Annotated[str, StringConstraints(max_length=317)] | None = Field(
+        default=None, description="Key of the taint; unset with Exists: every taint."
+    )
+    operator: TolerationOperator = Field(
+        default=TolerationOperator.EQUAL, description="Equal: value must be the taint's. Exists: any value."
+    )
+    value: Annotated[str, StringConstraints(max_length=63)] | None = Field(
+        default=None, description="Value of the taint, for Equal."
+    )
+    effect: TaintEffect | None = Field(default=None, description="NoSchedule, PreferNoSchedule or NoExecute; unset: all of them.")
+    toleration_seconds: int | None = Field(
+        default=None, ge=0, description="How long a NoExecute taint is put up with; unset: for ever."
+    )
+
+
+class Placement(Model):
+    """Which nodes workers may run on, and how important they are."""
+
+    node_selector: dict[str, Annotated[str, StringConstraints(max_length=63)]] | None = Field(
+        default=None, description="Labels that a node must have."
+    )
+    tolerations: list[Toleration] = Field(default_factory=list, max_length=64, description="Taints that workers put up with.")
+    priority_class_name: ObjectName | None = Field(default=None, description="PriorityClass of the workers' pods.")
 
 
 class Data(Model):
@@ -139,6 +215,10 @@ class RunPolicy(Model):
         le=1000,
         description="How many failures restart the gang; the next one fails the job. Lost nodes and deleted pods don't count.",
     )
+    managed_by: Annotated[str, StringConstraints(min_length=1, max_length=63)] | None = Field(
+        default=None,
+        description="Unset or trainwright.dev/operator: this operator runs the job. Anything else: it keeps its hands off.",
+    )
     suspend: bool = Field(
         default=False,
         description="True: workers save a checkpoint and end, and the job waits. Back to False: it goes on from that checkpoint.",
@@ -163,6 +243,13 @@ class TrainingJobSpec(Model):
     """What to train, with what, on how many workers. All but runPolicy is fixed once the job exists."""
 
     framework: FrameworkName = Field(description="torch, or none for a plain command.")
+    image: Annotated[str, StringConstraints(pattern=r"^\S+$", max_length=1024)] | None = Field(
+        default=None,
+        description=(
+            "Container image of the workers; unset: the operator's own for the framework. A recipe or entrypoint needs one made "
+            "from ours; a command runs in any image, as it is, without our launcher around it."
+        ),
+    )
     recipe: Recipe | None = Field(
         default=None, description="Train with a recipe of the image. Exactly one of recipe, entrypoint and command."
     )
@@ -179,6 +266,9 @@ class TrainingJobSpec(Model):
     workers: int = Field(default=1, ge=1, le=MAX_WORKERS, description="Number of pods of the gang; all of them run, or none.")
     resources: Resources = Field(
         default_factory=Resources, description="What one worker gets.", json_schema_extra={"default": {}}
+    )
+    placement: Placement = Field(
+        default_factory=Placement, description="Where workers may run.", json_schema_extra={"default": {}}
     )
     env: list[EnvVar] = Field(
         default_factory=list,

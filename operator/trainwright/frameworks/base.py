@@ -42,7 +42,7 @@ class Framework(Protocol):
 
 
 def launcher_command(spec: TrainingJobSpec) -> list[str]:
-    """The call of `trainwright-launch` that starts what the spec names."""
+    """The call of `trainwright-launch` that starts what the spec names; a command in an image of the user's stays as it is."""
     if spec.recipe:
         return ["trainwright-launch", "recipe", spec.recipe.name]
     if spec.entrypoint:
@@ -50,4 +50,6 @@ def launcher_command(spec: TrainingJobSpec) -> list[str]:
         function = ["--function", entry.function] if entry.function else []
         arguments = ["--", *entry.args] if entry.args else []
         return ["trainwright-launch", "module", entry.module, *function, *arguments]
+    if spec.image:
+        return list(spec.command or [])
     return ["trainwright-launch", "command", "--", *(spec.command or [])]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from trainwright.api.job import TrainingJob
+from trainwright.api.names import OPERATOR_NAME
 from trainwright.api.status import ConditionType, Phase, TrainingJobStatus
 from trainwright.observe.observed import Observed
 from trainwright.observe.times import rfc3339
@@ -32,7 +33,7 @@ def plan(job: TrainingJob, observed: Observed, now: float, settings: Settings) -
 
 
 def _decide(job: TrainingJob, observed: Observed, now: float, settings: Settings) -> Plan:
-    if job.deleting:
+    if job.deleting or job.spec.run_policy.managed_by not in (None, OPERATOR_NAME):
         return Plan(status=job.status)
     if job.status.phase is not None and job.status.phase.finished:
         return _finished(job, observed, now)

@@ -76,7 +76,7 @@ def worker_pod(job: TrainingJob, index: int, settings: Settings) -> dict[str, An
             "containers": [
                 {
                     "name": CONTAINER,
-                    "image": settings.image(chosen.image),
+                    "image": spec.image or settings.image(chosen.image),
                     "command": chosen.command(spec),
                     "workingDir": CODE_DIR if spec.code and not spec.recipe else WORKSPACE_DIR,
                     "env": _environment(job, who),
@@ -89,8 +89,15 @@ def worker_pod(job: TrainingJob, index: int, settings: Settings) -> dict[str, An
                 }
             ],
             "volumes": volumes,
+            **_placement(job),
         },
     }
+
+
+def _placement(job: TrainingJob) -> dict[str, Any]:
+    """The fields of a pod's spec that say where it may run."""
+    placement = job.spec.placement.wire()
+    return {name: value for name, value in placement.items() if value}
 
 
 def _environment(job: TrainingJob, who: Identity) -> list[dict[str, Any]]:
