@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from support.waiting import eventually
-from trainwright.api.crd import training_job_crd
 from trainwright.cluster.kube import KubeCluster
-from trainwright.cluster.port import CRDS, Resource
+from trainwright.cluster.port import Resource
 from trainwright.local import binaries
 from trainwright.local.controlplane import ControlPlane
 from trainwright.local.twin import Twin
@@ -64,7 +63,7 @@ def control_plane() -> Iterator[tuple[ControlPlane, Kubectl]]:
     programs = binaries.ensure(print)
     plane = ControlPlane(state, programs, name="test")
     try:
-        asyncio.run(_start(plane))
+        asyncio.run(plane.start())
         yield plane, Kubectl(str(programs["kubectl"]), plane.kubeconfig)
     finally:
         plane.stop()
@@ -79,22 +78,6 @@ async def accounts_ready(cluster: KubeCluster, namespace: str) -> None:
         return any(one["metadata"]["name"] == "default" for one in (await cluster.list(accounts, namespace)).items)
 
     await eventually(there, within=20, what="the default service account")
-
-
-async def _start(plane: ControlPlane) -> None:
-    await plane.start()
-    cluster = await KubeCluster.connect(kubeconfig=plane.kubeconfig)
-    try:
-        await cluster.apply(CRDS, training_job_crd())
-
-        async def established() -> bool:
-            crd = await cluster.get(CRDS, training_job_crd()["metadata"]["name"])
-            conditions = crd.get("status", {}).get("conditions") or []
-            return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
-
-        await eventually(established, within=20)
-    finally:
-        await cluster.close()
 
 
 @dataclass

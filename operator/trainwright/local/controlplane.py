@@ -21,6 +21,7 @@ from trainwright.cluster.kube import KubeCluster
 from trainwright.cluster.port import ClusterError
 from trainwright.local.binaries import ControlPlaneUnavailable
 from trainwright.local.certificates import LOOPBACK, issue_all
+from trainwright.local.install import install
 from trainwright.local.processes import Processes
 
 READY_SECONDS = 60.0
@@ -91,6 +92,11 @@ class ControlPlane:
         self.processes.start("etcd", self._etcd(ports))
         self.processes.start("apiserver", self._apiserver(ports))
         await self._ready()
+        cluster = await KubeCluster.connect(kubeconfig=self.kubeconfig)
+        try:
+            await install(cluster)
+        finally:
+            await cluster.close()
         if self._controllers:
             progress("starting kube-controller-manager and kube-scheduler")
             self.processes.start("controller-manager", self._controller_manager(ports))

@@ -15,16 +15,14 @@ from typing import Any
 
 import aiohttp
 
-from trainwright.api.crd import training_job_crd
 from trainwright.cluster.kube import KubeCluster
-from trainwright.cluster.port import CRDS, NODES, STORAGE_CLASSES, ClusterError
+from trainwright.cluster.port import NODES, ClusterError
 from trainwright.local import binaries
 from trainwright.local.controlplane import ORDER, ControlPlane
 from trainwright.local.paths import home
 from trainwright.local.pod import HOST
 from trainwright.local.process import kill_marked
 from trainwright.local.processes import Processes
-from trainwright.local.storage import STORAGE_CLASS
 
 DEFAULT = "default"
 READY_SECONDS = 30.0
@@ -97,7 +95,6 @@ class Twin:
         self._settings.write_text(json.dumps(settings))
         cluster = await KubeCluster.connect(kubeconfig=kubeconfig)
         try:
-            await _install(cluster)
             progress(f"starting {nodes} process node{'s' if nodes != 1 else ''}{' and the operator' if operator else ''}")
             names = [f"node-{number + 1}" for number in range(nodes)]
             for number, name in enumerate(names):
@@ -200,30 +197,6 @@ class Twin:
     def _pod_marks(self) -> list[str]:
         """Uids of the pods that nodes of this twin run or ran."""
         return [path.name for path in (self.state / "nodes").glob("*/pods/*")]
-
-
-async def _install(cluster: KubeCluster) -> None:
-    """The CRD and the storage class. A fresh API server needs a moment before it takes them."""
-    storage = {
-        "apiVersion": STORAGE_CLASSES.api_version,
-        "kind": STORAGE_CLASSES.kind,
-        "metadata": {"name": STORAGE_CLASS, "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
-        "provisioner": "trainwright.dev/process-node",
-        "reclaimPolicy": "Retain",
-        "volumeBindingMode": "Immediate",
-    }
-    await cluster.apply(STORAGE_CLASSES, storage)
-    crd = training_job_crd()
-    await cluster.apply(CRDS, crd)
-    deadline = asyncio.get_running_loop().time() + READY_SECONDS
-    while True:
-        now = await cluster.get(CRDS, crd["metadata"]["name"])
-        conditions = {one["type"]: one["status"] for one in now.get("status", {}).get("conditions") or []}
-        if conditions.get("Established") == "True":
-            return
-        if asyncio.get_running_loop().time() > deadline:
-            raise TwinFailed(f"the CRD is not established: {conditions}")
-        await asyncio.sleep(0.1)
 
 
 async def _nodes_ready(cluster: KubeCluster, names: list[str]) -> bool:
