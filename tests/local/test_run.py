@@ -78,6 +78,19 @@ def test_a_file_that_is_not_there_or_not_yaml(tmp_path: Path) -> None:
     assert "is not YAML" in trainwright("run", bad).stderr
 
 
+async def test_a_second_run_of_the_same_job_in_the_same_place_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path / "job.yaml", plain("one", "sh", "-c", 'touch "$TRAINWRIGHT_WORKSPACE/up"; sleep 60'))
+    command = [TRAINWRIGHT, "run", file, "--dir", tmp_path / "runs"]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    await eventually((tmp_path / "runs" / "one" / "workspace" / "up").exists, within=30)
+    second = trainwright("run", file, "--dir", tmp_path / "runs")
+    assert second.returncode == 2
+    assert "another `trainwright run` of this job" in second.stderr
+    first.send_signal(signal.SIGINT)
+    assert first.wait(timeout=60) == 130
+    assert command_lines(str(tmp_path)) == []
+
+
 async def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
     job = yaml.safe_load(DIGITS.read_text())
     job["spec"]["checkpoint"] = {"everySteps": 100_000}

@@ -71,7 +71,7 @@ async def test_a_killed_worker_and_a_killed_operator_cost_steps_and_not_the_trai
     for pid in worker_pids(get(twin, space), 1):
         os.kill(pid, signal.SIGKILL)
     operator.kill()
-    assert twin.cli("up", "--name", "t", "--gpus-per-node", "4").returncode == 0
+    assert twin.cli("up", "--name", "t").returncode == 0
 
     status = await until(twin, space, lambda status: status.get("phase") == "Succeeded")
     assert status["attempt"] == 2

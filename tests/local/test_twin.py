@@ -17,9 +17,10 @@ async def test_up_again_mends_what_died_and_leaves_the_rest(twin: RunningTwin) -
     scheduler.kill()
     await eventually(lambda: not twin.twin._processes.alive("scheduler"))
     assert "dead" in twin.cli("status", "--name", "t").stdout
-    result = twin.cli("up", "--name", "t", "--gpus-per-node", "4")
+    result = twin.cli("up", "--name", "t")
     assert result.returncode == 0, result.stderr
     assert f"export KUBECONFIG={twin.kubectl.kubeconfig}" in result.stdout
+    assert "1 node, 4 GPUs" in result.stdout, "mending keeps what was asked for at first"
     after = {name: twin.twin._processes.process(name).pid for name in before}  # type: ignore[union-attr]
     assert after.pop("scheduler") != before.pop("scheduler")
     assert after == before

@@ -84,6 +84,7 @@ def test_waiting_is_one_line(raw: dict[str, Any], line: str) -> None:
         pytest.param(ended(pod(), 1, message="Traceback\nValueError: x"), Cause.ERROR, "exited with code 1: ValueError: x", id="the end of a log"),
         pytest.param(ended(pod(), 137), Cause.KILLED, "was killed by signal 9", id="SIGKILL"),
         pytest.param(ended(pod(), 137, reason="OOMKilled"), Cause.OOM_KILLED, "ran out of memory (OOMKilled)", id="out of memory"),
+        pytest.param(ended(pod(), 137, reason="ContainerStatusUnknown"), Cause.NODE_LOST, "was lost with its node", id="forgotten by its node"),
         pytest.param(ended(pod(), 66, message={"cause": "Preflight", "rank": 0, "message": "no name"}), Cause.PREFLIGHT, "rank 0 in digits-a1-worker-0 exited with code 66: no name", id="pre-flight"),
         pytest.param(ended(pod(), 143, message={"cause": "Terminated", "rank": 0}), Cause.TERMINATED, "killed by signal 15", id="asked to stop by somebody else"),
         pytest.param(ended(pod(), 64, message={"cause": "Error", "rank": 0}), Cause.ERROR, "exited with code 64", id="a program's own 64 under our launcher"),

@@ -19,7 +19,7 @@ from trainwright.cli.files import one_job
 from trainwright.cli.render import job_view
 from trainwright.cluster.port import TRAINING_JOBS, Object
 from trainwright.local.paths import NotACheckout
-from trainwright.local.runner import NAMESPACE, RUNNABLE, LocalRun
+from trainwright.local.runner import NAMESPACE, RUNNABLE, AlreadyRunning, LocalRun
 
 LOG_SECONDS = 0.2
 
@@ -43,7 +43,7 @@ def run(
             )
     try:
         code = asyncio.run(_run(job, others, directory, quiet=quiet))
-    except NotACheckout as error:
+    except (NotACheckout, AlreadyRunning) as error:
         raise UserError(str(error)) from None
     raise typer.Exit(code)
 

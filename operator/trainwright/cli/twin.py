@@ -33,10 +33,20 @@ class Output(StrEnum):
 
 @app.command()
 def up(
-    nodes: Annotated[int, typer.Option("--nodes", min=1, max=50, help="Number of nodes.")] = 1,
+    nodes: Annotated[
+        int | None,
+        typer.Option("--nodes", min=1, max=50, help="Number of nodes (default: as before; 1 at first).", show_default=False),
+    ] = None,
     gpus_per_node: Annotated[
-        int, typer.Option("--gpus-per-node", min=0, max=64, help="GPUs to pretend on a node, where there are no real ones.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            "--gpus-per-node",
+            min=0,
+            max=64,
+            help="GPUs to pretend on a node, where there are no real ones (default: as before; 0 at first).",
+            show_default=False,
+        ),
+    ] = None,
     name: Name = DEFAULT,
 ) -> None:
     """Start a real control plane on this machine, with nodes made of processes, and the operator."""
@@ -53,7 +63,10 @@ def up(
             kubeconfig = asyncio.run(Twin(name).up(nodes=nodes, gpus_per_node=gpus_per_node, progress=progress))
         except (ControlPlaneUnavailable, TwinFailed, NotACheckout) as error:
             raise UserError(str(error)) from None
-    out.print(f"[green]up[/] in {time.monotonic() - started:.1f} s: {nodes} node{'s' if nodes > 1 else ''}")
+    there = asyncio.run(Twin(name).status())
+    has = there.nodes if there is not None else {}
+    counted = f"{len(has)} node{'s' if len(has) != 1 else ''}, {sum(has.values())} GPUs"
+    out.print(f"[green]up[/] in {time.monotonic() - started:.1f} s: {counted}")
     kubectl = Twin(name).kubectl
     shown = "kubectl" if kubectl.startswith("/usr") else kubectl
     out.print(f"\n  export KUBECONFIG={kubeconfig}", soft_wrap=True)

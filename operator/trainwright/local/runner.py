@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import fcntl
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from trainwright.api.job import parse
@@ -25,6 +26,10 @@ RUNNABLE = {resource.kind: resource for resource in (TRAINING_JOBS, CONFIG_MAPS,
 PROGRESS_SECONDS = 0.5
 STOP_SECONDS = 35.0
 NAMESPACE = "default"
+
+
+class AlreadyRunning(RuntimeError):
+    """The job runs in this directory already: two of them would write to one workspace."""
 
 
 class LocalRun:
@@ -54,6 +59,12 @@ class LocalRun:
     async def running(self) -> AsyncIterator[None]:
         """Start everything and the job; at the end of the block whatever still runs is stopped."""
         self.directory.mkdir(parents=True, exist_ok=True)
+        with _only_one(self.directory):
+            async with self._running():
+                yield
+
+    @contextlib.asynccontextmanager
+    async def _running(self) -> AsyncIterator[None]:
         parts = [
             self.node.run(),
             Binder(self.cluster).run(),
@@ -100,3 +111,16 @@ class LocalRun:
 
     async def _pods(self) -> list[Object]:
         return (await self.cluster.list(PODS, NAMESPACE, labels={JOB_LABEL: self.name})).items
+
+
+@contextlib.contextmanager
+def _only_one(directory: Path) -> Iterator[None]:
+    """Hold a job's directory. Raises `AlreadyRunning` when another process does; the lock goes with its process."""
+    with (directory / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyRunning(
+                f"another `trainwright run` of this job works in {directory}; stop it or choose another --dir"
+            ) from None
+        yield

@@ -121,6 +121,9 @@ def pod_failure(*, pod: dict[str, Any], index: int, time: float) -> Failure:
 def _cause(code: int, reason: str | None, said: dict[str, Any]) -> Cause:
     if reason == "OOMKilled":
         return Cause.OOM_KILLED
+    if reason == "ContainerStatusUnknown":
+        # The node came back and doesn't know the container any more; the code that goes with it is made up.
+        return Cause.NODE_LOST
     if said.get("cause") in (Cause.PEER_LOST, Cause.TERMINATED):
         return Cause(said["cause"])
     known = {EXIT_INVALID_CONFIG: Cause.INVALID_CONFIG, EXIT_NO_CHECKPOINT: Cause.NO_CHECKPOINT, EXIT_PREFLIGHT: Cause.PREFLIGHT}
