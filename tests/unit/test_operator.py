@@ -174,6 +174,14 @@ async def test_a_service_of_somebody_else_is_not_touched() -> None:
         assert (await cluster.get(SERVICES, "digits", "default"))["spec"] == {"type": "ClusterIP"}
 
 
+async def test_a_job_that_somebody_else_manages_is_not_touched_at_all() -> None:
+    cluster = Counting()
+    async with operating(cluster) as operator:
+        await cluster.create(TRAINING_JOBS, job().run_policy(managedBy="example.com/other").build())
+        await idle(operator, cluster)
+    assert cluster.writes == [("create", "TrainingJob")], "only the test has written"
+
+
 async def test_suspended_and_resumed_and_gone_after_its_time_to_live() -> None:
     cluster = Counting()
     kubelet = ScriptedKubelet(cluster)

@@ -127,8 +127,8 @@ class Reconciler:
 
     async def _write(self, key: str, raw: Object, job: TrainingJob, status: TrainingJobStatus) -> float | None:
         """Write status if it differs; or say in how many seconds it may be written."""
-        patch = difference(raw.get("status") or {}, status.wire())
         self._metrics.saw_job(job)
+        patch = difference(raw.get("status") or {}, status.wire()) if status != job.status else {}
         if not patch:
             return None
         now = self._clock()
