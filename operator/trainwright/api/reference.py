@@ -8,6 +8,7 @@ from typing import Any
 
 from trainwright.api.crd import COLUMNS, structural
 from trainwright.api.names import API_VERSION
+from trainwright.api.reasons import MEANINGS, Reason
 from trainwright.api.rules import MUTABLE, RULES
 from trainwright.api.spec import TrainingJobSpec
 from trainwright.api.status import TrainingJobStatus
@@ -35,6 +36,14 @@ def reference() -> str:
         "## status",
         "",
         *_table(structural(TrainingJobStatus), with_default=False),
+        "",
+        "### Reasons",
+        "",
+        "Of conditions, and of events on the job.",
+        "",
+        "| reason | meaning |",
+        "|---|---|",
+        *(f"| `{reason}` | {MEANINGS[reason]} |" for reason in Reason),
         "",
         "## Columns of `kubectl get tj`",
         "",

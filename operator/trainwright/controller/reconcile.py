@@ -9,6 +9,7 @@ from typing import Any
 
 from trainwright.api.job import InvalidJob, TrainingJob, parse, read_status
 from trainwright.api.names import JOB_LABEL
+from trainwright.api.reasons import Reason
 from trainwright.api.spec import FrameworkName, TrainingJobSpec
 from trainwright.api.status import ConditionType, Phase, TrainingJobStatus
 from trainwright.cluster.port import EVENTS, PODS, TRAINING_JOBS, AlreadyExists, Cluster, ClusterError, Conflict, NotFound, Object
@@ -20,7 +21,6 @@ from trainwright.observe.observed import Observed, observe
 from trainwright.observe.times import rfc3339, seconds
 from trainwright.observe.workers import WorkerState
 from trainwright.plan.plan import plan
-from trainwright.plan.reasons import Reason
 from trainwright.plan.status import with_conditions
 from trainwright.plan.types import Event, Plan, Settings
 

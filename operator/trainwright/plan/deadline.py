@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from trainwright.api.job import TrainingJob
+from trainwright.api.reasons import Reason
 from trainwright.api.status import ConditionType, Phase, TrainingJobStatus
 from trainwright.observe.times import rfc3339, seconds
-from trainwright.plan.reasons import Reason
 from trainwright.plan.status import with_conditions
 from trainwright.plan.types import Event, Plan
 

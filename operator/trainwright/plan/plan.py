@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from trainwright.api.job import TrainingJob
 from trainwright.api.names import OPERATOR_NAME
+from trainwright.api.reasons import Reason
 from trainwright.api.status import ConditionType, Phase, TrainingJobStatus
 from trainwright.observe.observed import Observed
 from trainwright.observe.times import rfc3339
@@ -19,7 +20,6 @@ from trainwright.plan.children import difference
 from trainwright.plan.cleanup import finished_pods, in_the_way, stale_pods
 from trainwright.plan.deadline import deadline_left, exceeded, ttl_left
 from trainwright.plan.pods import worker_pod
-from trainwright.plan.reasons import Reason
 from trainwright.plan.restart import after_failure, failures, undecided
 from trainwright.plan.status import counts, is_true, with_conditions, with_progress
 from trainwright.plan.suspend import resume, suspend

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from trainwright.api.job import TrainingJob
 from trainwright.api.names import pod_name
+from trainwright.api.reasons import Reason
 from trainwright.api.status import ConditionType, LastRestart, Phase, TrainingJobStatus
 from trainwright.observe.failure import Cause, Failure, first_failure
 from trainwright.observe.times import rfc3339
 from trainwright.observe.workers import Worker
-from trainwright.plan.reasons import Reason
 from trainwright.plan.status import is_true, with_conditions
 from trainwright.plan.types import Event, Settings
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from trainwright.api.job import TrainingJob
+from trainwright.api.reasons import Reason
 from trainwright.api.status import Condition, ConditionType, Progress, SavedCheckpoint, TrainingJobStatus, WorkerCounts
 from trainwright.observe.observed import Observed
 from trainwright.observe.progress import TrainingProgress, read_final_words
 from trainwright.observe.times import rfc3339
 from trainwright.observe.workers import Worker, WorkerState
-from trainwright.plan.reasons import Reason
 
 Saying = tuple[ConditionType, bool, Reason, str]
 

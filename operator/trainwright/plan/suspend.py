@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from trainwright.api.job import TrainingJob
+from trainwright.api.reasons import Reason
 from trainwright.api.status import ConditionType, Phase, TrainingJobStatus
 from trainwright.observe.observed import Observed
 from trainwright.observe.times import rfc3339
-from trainwright.plan.reasons import Reason
 from trainwright.plan.status import with_conditions
 from trainwright.plan.types import Deletion, Event, Plan
 

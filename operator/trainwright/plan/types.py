@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainwright import __version__
+from trainwright.api.reasons import Reason
 from trainwright.api.status import TrainingJobStatus
-from trainwright.plan.reasons import Reason
 
 Object = dict[str, Any]
 
