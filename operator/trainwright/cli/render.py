@@ -107,7 +107,7 @@ def _facts(status: TrainingJobStatus) -> RenderableType:
     if status.phase_since:
         rows.append(("time", _time(status)))
     for row in rows:
-        grid.add_row(row[0], Text(row[1]))
+        grid.add_row(row[0], Text(row[1], overflow="fold"))
     return grid
 
 
