@@ -21,7 +21,7 @@ from trainwright.observe.observed import Observed, observe
 from trainwright.observe.times import rfc3339, seconds
 from trainwright.observe.workers import WorkerState
 from trainwright.plan.plan import plan
-from trainwright.plan.status import with_conditions
+from trainwright.plan.status import concluded, with_conditions
 from trainwright.plan.types import Event, Plan, Settings
 
 log = logging.getLogger(__name__)
@@ -184,10 +184,7 @@ class Reconciler:
         if status.phase is Phase.FAILED:
             return
         job = TrainingJob.of(raw, TrainingJobSpec(framework=FrameworkName.NONE))
-        failed = status.model_copy(
-            update={"phase": Phase.FAILED, "reason": str(error), "completion_time": rfc3339(self._clock())}
-        )
-        failed = with_conditions(failed, job, self._clock(), (ConditionType.FAILED, True, Reason.INVALID_SPEC, str(error)))
+        failed = concluded(status, job, self._clock(), phase=Phase.FAILED, reason=Reason.INVALID_SPEC, message=str(error))
         patch = difference(raw.get("status") or {}, failed.wire())
         stored = await self._patch(job, {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": patch})
         if stored is not None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from trainwright.api.job import TrainingJob
 from trainwright.api.reasons import Reason
-from trainwright.api.status import ConditionType, Phase, TrainingJobStatus
-from trainwright.observe.times import rfc3339, seconds
-from trainwright.plan.status import with_conditions
+from trainwright.api.status import Phase, TrainingJobStatus
+from trainwright.observe.times import seconds
+from trainwright.plan.status import concluded
 from trainwright.plan.types import Event, Plan
 
 
@@ -19,15 +19,7 @@ def deadline_left(job: TrainingJob, now: float) -> float | None:
 def exceeded(job: TrainingJob, status: TrainingJobStatus, now: float) -> Plan:
     """The job fails; its pods get their own grace, so that what they trained is saved."""
     message = f"active for longer than activeDeadlineSeconds {job.spec.run_policy.active_deadline_seconds}"
-    failed = status.model_copy(update={"phase": Phase.FAILED, "reason": message, "completion_time": rfc3339(now)})
-    failed = with_conditions(
-        failed,
-        job,
-        now,
-        (ConditionType.RUNNING, False, Reason.DEADLINE_EXCEEDED, message),
-        (ConditionType.RESTARTING, False, Reason.DEADLINE_EXCEEDED, message),
-        (ConditionType.FAILED, True, Reason.DEADLINE_EXCEEDED, message),
-    )
+    failed = concluded(status, job, now, phase=Phase.FAILED, reason=Reason.DEADLINE_EXCEEDED, message=message)
     return Plan(status=failed, events=(Event(reason=Reason.DEADLINE_EXCEEDED, message=message, key="failed"),))
 
 

@@ -21,7 +21,7 @@ from trainwright.plan.cleanup import finished_pods, in_the_way, stale_pods
 from trainwright.plan.deadline import deadline_left, exceeded, ttl_left
 from trainwright.plan.pods import worker_pod
 from trainwright.plan.restart import after_failure, failures, undecided
-from trainwright.plan.status import counts, is_true, with_conditions, with_progress
+from trainwright.plan.status import concluded, counts, is_true, with_conditions, with_progress
 from trainwright.plan.suspend import resume, suspend
 from trainwright.plan.types import Event, Plan, Settings
 
@@ -104,15 +104,7 @@ def _finished(job: TrainingJob, observed: Observed, now: float) -> Plan:
 def _succeeded(job: TrainingJob, status: TrainingJobStatus, now: float) -> Plan:
     workers = "the worker" if job.spec.workers == 1 else f"all {job.spec.workers} workers"
     message = f"{workers} finished" + (f"; {status.main_metric}" if status.main_metric else "")
-    status = status.model_copy(update={"phase": Phase.SUCCEEDED, "reason": message, "completion_time": rfc3339(now)})
-    status = with_conditions(
-        status,
-        job,
-        now,
-        (ConditionType.RUNNING, False, Reason.WORKERS_SUCCEEDED, message),
-        (ConditionType.RESTARTING, False, Reason.WORKERS_SUCCEEDED, message),
-        (ConditionType.SUCCEEDED, True, Reason.WORKERS_SUCCEEDED, message),
-    )
+    status = concluded(status, job, now, phase=Phase.SUCCEEDED, reason=Reason.WORKERS_SUCCEEDED, message=message)
     return Plan(status=status, events=(Event(reason=Reason.WORKERS_SUCCEEDED, message=message, key="succeeded"),))
 
 

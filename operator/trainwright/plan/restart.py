@@ -13,7 +13,7 @@ from trainwright.api.status import ConditionType, LastRestart, Phase, TrainingJo
 from trainwright.observe.failure import Cause, Failure, first_failure
 from trainwright.observe.times import rfc3339
 from trainwright.observe.workers import Worker
-from trainwright.plan.status import is_true, with_conditions
+from trainwright.plan.status import concluded, is_true, with_conditions
 from trainwright.plan.types import Event, Settings
 
 
@@ -94,22 +94,8 @@ def after_failure(
 def _failed(
     job: TrainingJob, status: TrainingJobStatus, last: LastRestart, now: float, reason: Reason, message: str
 ) -> tuple[TrainingJobStatus, Event]:
-    failed = status.model_copy(
-        update={
-            "phase": Phase.FAILED,
-            "reason": message,
-            "completion_time": rfc3339(now),
-            "restarts": status.restarts.model_copy(update={"last": last}),
-        }
-    )
-    failed = with_conditions(
-        failed,
-        job,
-        now,
-        (ConditionType.RUNNING, False, reason, message),
-        (ConditionType.RESTARTING, False, reason, message),
-        (ConditionType.FAILED, True, reason, message),
-    )
+    failed = status.model_copy(update={"restarts": status.restarts.model_copy(update={"last": last})})
+    failed = concluded(failed, job, now, phase=Phase.FAILED, reason=reason, message=message)
     return failed, Event(reason=reason, message=_with_evidence(message, last), key="failed")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainwright.api.job import TrainingJob
 from trainwright.api.reasons import Reason
-from trainwright.api.status import Condition, ConditionType, Progress, SavedCheckpoint, TrainingJobStatus, WorkerCounts
+from trainwright.api.status import Condition, ConditionType, Phase, Progress, SavedCheckpoint, TrainingJobStatus, WorkerCounts
 from trainwright.observe.observed import Observed
 from trainwright.observe.progress import TrainingProgress, read_final_words
 from trainwright.observe.times import rfc3339
@@ -76,6 +76,22 @@ def with_conditions(status: TrainingJobStatus, job: TrainingJob, now: float, *sa
         )
     ordered = [conditions[kind] for kind in ConditionType if kind in conditions]
     return status.model_copy(update={"conditions": ordered, "observed_generation": job.generation})
+
+
+def concluded(
+    status: TrainingJobStatus, job: TrainingJob, now: float, *, phase: Phase, reason: Reason, message: str
+) -> TrainingJobStatus:
+    """The status of a job that ends here, as Succeeded or Failed."""
+    end = ConditionType.SUCCEEDED if phase is Phase.SUCCEEDED else ConditionType.FAILED
+    status = status.model_copy(update={"phase": phase, "reason": message, "completion_time": rfc3339(now)})
+    return with_conditions(
+        status,
+        job,
+        now,
+        (ConditionType.RUNNING, False, reason, message),
+        (ConditionType.RESTARTING, False, reason, message),
+        (end, True, reason, message),
+    )
 
 
 def is_true(status: TrainingJobStatus, kind: ConditionType) -> bool:
