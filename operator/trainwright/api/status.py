@@ -153,5 +153,10 @@ class TrainingJobStatus(Model):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
 
+    @property
+    def finished(self) -> bool:
+        """Whether the job has ended; one that nobody has looked at yet has not."""
+        return self.phase is not None and self.phase.finished
+
     def condition(self, kind: ConditionType) -> Condition | None:
         return next((condition for condition in self.conditions if condition.type is kind), None)

@@ -92,7 +92,7 @@ def resume(job: Job, namespace: Namespace = "default", kubeconfig: Kubeconfig = 
 async def _set_suspend(name: str, namespace: str, kubeconfig: Path | None, context: str | None, *, suspend: bool) -> None:
     async with connected(kubeconfig, context) as cluster:
         job = parse(await _get(cluster, name, namespace))
-        if job.status.phase is not None and job.status.phase.finished:
+        if job.status.finished:
             raise UserError(f"job {name} has ended ({job.status.phase}); only one that has not can be suspended or resumed")
         if job.spec.run_policy.suspend == suspend:
             out.print(f"{name} is {'suspended' if suspend else 'not suspended'} already")
@@ -260,7 +260,7 @@ async def _follow(cluster: KubeCluster, name: str, namespace: str) -> bool:
             if isinstance(live, _Quiet) and line != said:
                 _write(f"{name} {line}\n")
                 said = line
-            if phase is not None and phase.finished:
+            if status.finished:
                 break
         else:
             raise UserError(f"job {name} was deleted")

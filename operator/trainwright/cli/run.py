@@ -102,7 +102,7 @@ async def _watch(local: LocalRun, live: Live | None) -> TrainingJobStatus:
         if live is None and line != said:
             out.print(Text(f"{local.name} {line}"), soft_wrap=True)
             said = line
-        if status.phase is not None and status.phase.finished:
+        if status.finished:
             break
     return status
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from trainwright.cluster.port import (
@@ -29,6 +29,7 @@ from trainwright.cluster.port import (
     WatchEvent,
     WatchType,
 )
+from trainwright.observe.times import rfc3339
 
 Admission = Callable[[Object, Object | None], Object]
 """Given the new object and the stored one (None on create): the object to store, defaulted and pruned; raises `Invalid`."""
@@ -50,7 +51,7 @@ _Key = tuple[str, str, str]
 
 
 def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return rfc3339(time.time())
 
 
 class MemoryCluster:

@@ -119,8 +119,7 @@ class Reconciler:
     def _follow(self, key: str, job: TrainingJob, observed: Observed) -> None:
         """Ask worker 0 of the current attempt for progress as long as it runs."""
         leader = next((one for one in observed.of(job.attempt) if one.index == 0 and one.state is WorkerState.RUNNING), None)
-        finished = job.status.phase is not None and job.status.phase.finished
-        if leader is not None and leader.address and not finished:
+        if leader is not None and leader.address and not job.status.finished:
             self._telemetry.watch(key, leader.address)
         else:
             self._telemetry.unwatch(key)
@@ -154,9 +153,7 @@ class Reconciler:
             return await self._cluster.patch(TRAINING_JOBS, job.name, job.namespace, body, subresource="status")
         except NotFound:
             self._forget(f"{job.namespace}/{job.name}")
-            gone = self._jobs.get(job.namespace, job.name)
-            if gone is not None:
-                self._jobs.remove(gone)
+            self._jobs.drop(job.namespace, job.name)
             return None
 
     def _count(self, job: TrainingJob, status: TrainingJobStatus) -> None:
@@ -172,9 +169,7 @@ class Reconciler:
         try:
             self._jobs.put(await self._cluster.get(TRAINING_JOBS, name, namespace))
         except NotFound:
-            gone = self._jobs.get(namespace, name)
-            if gone is not None:
-                self._jobs.remove(gone)
+            self._jobs.drop(namespace, name)
         return 0.0
 
     async def _refuse(self, raw: Object, error: InvalidJob) -> None:

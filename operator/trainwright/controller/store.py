@@ -74,6 +74,12 @@ class Store:
             if len(self._gone) > 10_000:
                 self._gone.clear()
 
+    def drop(self, namespace: str, name: str) -> None:
+        """Forget the object of that name, if there is one: the API said that it is gone."""
+        there = self.get(namespace, name)
+        if there is not None:
+            self.remove(there)
+
     async def run(self) -> None:
         """List, watch, resume; again and again, until cancelled. Errors of the API are waited out."""
         failures = 0

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import socket
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,14 @@ def subnet(seed: str, node: int = 0) -> str:
     """`127.x.y` for a node of a twin: different twins get different ones, but for the odd collision in 50,000."""
     digest = hashlib.sha256(seed.encode()).digest()
     return f"127.{32 + digest[0] % 200}.{(digest[1] + node) % 256}"
+
+
+def free_port(host: str) -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.socket() as chosen:
+        chosen.bind((host, 0))
+        port: int = chosen.getsockname()[1]
+    return port
 
 
 class Addresses:

@@ -7,13 +7,12 @@ import asyncio
 import contextlib
 import logging
 import signal
-import socket
 import sys
 from pathlib import Path
 
 from trainwright.cluster.kube import KubeCluster
 from trainwright.cluster.port import Object
-from trainwright.local.addresses import subnet
+from trainwright.local.addresses import free_port, subnet
 from trainwright.local.gpus import Gpus, real_gpus
 from trainwright.local.kubelet_api import serving
 from trainwright.local.node import ProcessNode
@@ -38,9 +37,7 @@ async def serve(options: argparse.Namespace) -> None:
     """Run the node until SIGTERM."""
     state: Path = options.state
     cluster = await KubeCluster.connect(kubeconfig=state / "kubeconfig")
-    with socket.socket() as chosen:
-        chosen.bind((HOST, 0))
-        port = chosen.getsockname()[1]
+    port = free_port(HOST)
     node = ProcessNode(
         cluster,
         name=options.name,

@@ -7,13 +7,14 @@ that was made for it. A pod that fits nowhere is told so in the scheduler's own 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
-from datetime import UTC, datetime
 from typing import Any
 
 from trainwright.api.model import amount
 from trainwright.cluster.port import CLAIMS, NODES, PODS, VOLUMES, Cluster, NotFound, Object
 from trainwright.controller.store import Store
+from trainwright.observe.times import rfc3339
 
 _Amounts = dict[str, float]
 
@@ -102,7 +103,7 @@ class Binder:
 
     async def _say(self, pod: Object, *, status: str, reason: str, message: str) -> Object:
         name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = rfc3339(time.time())
         condition = {"type": "PodScheduled", "status": status, "reason": reason, "message": message, "lastTransitionTime": now}
         others = [one for one in pod.get("status", {}).get("conditions", []) if one["type"] != "PodScheduled"]
         patch: dict[str, Any] = {"status": {"conditions": [*others, condition]}}

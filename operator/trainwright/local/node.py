@@ -13,6 +13,7 @@ import logging
 import os
 import platform
 import shutil
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ from trainwright.local.addresses import Addresses
 from trainwright.local.gpus import Gpus
 from trainwright.local.pod import HOST, Host, PodRunner
 from trainwright.local.process import kill_marked
+from trainwright.observe.times import rfc3339
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +164,7 @@ class ProcessNode:
         await self._cluster.patch(NODES, self.name, None, {"status": self._status()}, subresource="status")
 
     def _status(self) -> dict[str, Any]:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = rfc3339(time.time())
         amounts = {"cpu": str(os.cpu_count() or 1), "memory": f"{psutil.virtual_memory().total // 1024}Ki"}
         if self._overcommit:
             amounts = {"cpu": "100000", "memory": "1000Ti"}

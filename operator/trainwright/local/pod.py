@@ -6,9 +6,9 @@ import asyncio
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from trainwright.local.addresses import Addresses, address_of, peers_in, with_ad
 from trainwright.local.container import RETRY_SECONDS, Mounts, NotYet, environment, mount
 from trainwright.local.gpus import Gpus
 from trainwright.local.process import ContainerProcess, kill_marked, marked
+from trainwright.observe.times import rfc3339
 
 log = logging.getLogger(__name__)
 
@@ -345,4 +346,4 @@ def _content(path: Path) -> bytes:
 
 
 def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return rfc3339(time.time())

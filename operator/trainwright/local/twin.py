@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import shutil
-import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import aiohttp
 from trainwright.cluster.kube import KubeCluster
 from trainwright.cluster.port import NODES, ClusterError
 from trainwright.local import binaries
+from trainwright.local.addresses import free_port
 from trainwright.local.controlplane import ORDER, ControlPlane
 from trainwright.local.paths import home
 from trainwright.local.pod import HOST
@@ -169,9 +169,7 @@ class Twin:
     def _start_operator(self, kubeconfig: Path) -> None:
         if self._processes.alive("operator"):
             return
-        with socket.socket() as chosen:
-            chosen.bind((HOST, 0))
-            port = chosen.getsockname()[1]
+        port = free_port(HOST)
         (self.state / "operator.port").write_text(str(port))
         command = [sys.executable, "-m", "trainwright.controller", "--listen", f"{HOST}:{port}", "--progress-interval", "1"]
         self._processes.start("operator", command, env={**os.environ, "KUBECONFIG": str(kubeconfig)})

@@ -35,7 +35,7 @@ def plan(job: TrainingJob, observed: Observed, now: float, settings: Settings) -
 def _decide(job: TrainingJob, observed: Observed, now: float, settings: Settings) -> Plan:
     if job.deleting or job.spec.run_policy.managed_by not in (None, OPERATOR_NAME):
         return Plan(status=job.status)
-    if job.status.phase is not None and job.status.phase.finished:
+    if job.status.finished:
         return _finished(job, observed, now)
 
     workers = observed.of(job.attempt)
