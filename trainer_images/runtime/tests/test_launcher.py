@@ -55,6 +55,42 @@ def test_a_command_is_started_once_a_pod(gang: Gang) -> None:
     assert worker.output == gang.log(0) == "0 of 1\n"
 
 
+LAST_ACT = """
+import atexit, os, sys, threading, time
+
+class Library:
+    def __del__(self):
+        os.abort()
+
+library = Library()
+atexit.register(print, "exit handler")
+threading.Thread(target=lambda: (time.sleep(0.2), print("thread done"))).start()
+if not os.fork():
+    sys.exit(9)
+assert os.waitstatus_to_exitcode(os.wait()[1]) == 9
+"""
+
+
+@pytest.mark.parametrize(
+    ("ends", "code", "said"),
+    [
+        ("", 0, ""),
+        ("sys.exit(3)", 3, ""),
+        ("sys.exit('no data')", 1, "no data"),
+        ("1 / 0", 1, "ZeroDivisionError"),
+        ("raise KeyboardInterrupt", 130, "KeyboardInterrupt"),
+    ],
+)
+def test_what_libraries_do_while_the_interpreter_is_taken_apart_does_not_count(
+    gang: Gang, ends: str, code: int, said: str
+) -> None:
+    (worker,) = gang.start("module", module(gang, LAST_ACT + ends))
+    assert worker.wait() == code
+    assert "thread done" in worker.output
+    assert "exit handler" in worker.output
+    assert said in worker.output
+
+
 def test_a_function_is_called_like_a_console_script(gang: Gang) -> None:
     name = module(gang, "import sys\ndef main():\n    print(sys.argv[1:])\n    return 7\n")
     (worker,) = gang.start("module", name, "--function", "main", "--", "a", "--b")

@@ -1,24 +1,66 @@
-"""`python -m trainwright_runtime.launch.call MODULE FUNCTION ARG…`: a user's function as the program of a rank.
+"""`python -m trainwright_runtime.launch.call MODULE[:FUNCTION] ARG…`: a Python module as the program of a rank.
 
-The convention is that of console scripts, which every packaged function with an argument parser already follows: arguments
-are in `sys.argv`, and what the function returns goes to `sys.exit`.
+A module runs as under `python -m`. A function follows the convention of console scripts: arguments are in `sys.argv`, and
+what it returns goes to `sys.exit`.
+
+The process ends without the last act of the interpreter, which tears down modules while threads of libraries still run: with
+gloo's it now and then ends in SIGABRT, and a training that has done all of its work would count as failed (pytorch#179291).
+Threads are waited for, exit handlers run and streams are flushed as ever.
 """
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
+import runpy
 import sys
 
 from trainwright_runtime.exits import Exit, leave
 
 
+class _Ending:
+    """The exit handler that was registered first, and so runs last."""
+
+    def __init__(self) -> None:
+        self.code = 1
+        self._process = os.getpid()
+        atexit.register(self)
+
+    def __call__(self) -> None:
+        if os.getpid() != self._process:
+            return  # a fork of the program's own
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(self.code)
+
+
 def main() -> None:
-    """Import the module and call the function."""
-    _, module_name, function_name, *args = sys.argv
-    # `python -m` puts the working directory first on the path; that is where the user's code is.
+    """Run what the first argument names, as the program of this process."""
+    ending = _Ending()
+    _, target, *args = sys.argv
+    # As `python -m` does; that is where the user's code is.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    try:
+        _run(target, args)
+    except SystemExit as request:
+        ending.code = request.code if isinstance(request.code, int) else int(request.code is not None)
+        raise
+    except KeyboardInterrupt:
+        ending.code = 130
+        raise
+    else:
+        ending.code = 0
+
+
+def _run(target: str, args: list[str]) -> None:
+    module_name, _, function_name = target.partition(":")
+    if not function_name:
+        sys.argv = [module_name, *args]
+        runpy.run_module(module_name, run_name="__main__", alter_sys=True)
+        return
     module = importlib.import_module(module_name)
     function = getattr(module, function_name, None)
     if not callable(function):

@@ -12,6 +12,9 @@ RECIPES = "trainwright.recipes"
 """Entry-point group in which an image's package declares its recipes: name = module to run."""
 
 
+_CALL = (sys.executable, "-m", "trainwright_runtime.launch.call")
+
+
 class InvalidProgram(ValueError):
     """There is no such thing to start."""
 
@@ -34,14 +37,13 @@ def recipe(name: str, args: Sequence[str]) -> Program:
     recipes = {found.name: found.value for found in importlib.metadata.entry_points(group=RECIPES)}
     if name not in recipes:
         raise InvalidProgram(f"unknown recipe {name!r}; this image has: {', '.join(sorted(recipes)) or 'none'}")
-    return Program(argv=(sys.executable, "-m", recipes[name]), once_a_rank=True, meets_at_once=True)
+    return Program(argv=(*_CALL, recipes[name]), once_a_rank=True, meets_at_once=True)
 
 
 def module(name: str, function: str | None, args: Sequence[str]) -> Program:
     """A user's module, run as `python -m` does, or one function of it."""
-    if function is None:
-        return Program(argv=(sys.executable, "-m", name, *args), once_a_rank=True)
-    return Program(argv=(sys.executable, "-m", "trainwright_runtime.launch.call", name, function, *args), once_a_rank=True)
+    target = name if function is None else f"{name}:{function}"
+    return Program(argv=(*_CALL, target, *args), once_a_rank=True)
 
 
 def command(argv: Sequence[str]) -> Program:
