@@ -203,6 +203,30 @@ class TestTrainingJobs:
             ),
             pytest.param({"checkpoint": {"keep": 0}}, "spec.checkpoint.keep", id="keeping no checkpoint"),
             pytest.param({"runPolicy": {"backoffLimit": -1}}, "spec.runPolicy.backoffLimit", id="a negative limit"),
+            *(
+                pytest.param(
+                    {"failurePolicy": {"rules": [{"action": "Fail", **rule}]}}, f"spec.failurePolicy.rules[0]{field}", id=id
+                )
+                for rule, field, id in (
+                    ({"when": {}}, ".when", "a rule for nothing"),
+                    ({"when": {"exitCodes": [1], "signals": ["SIGSEGV"]}}, ".when", "a rule for two things"),
+                    ({"when": {"exitCodes": [0]}}, ".when.exitCodes[0]", "a rule for success"),
+                    ({"when": {"signals": ["SIGFAULT"]}}, ".when.signals[0]", "an unknown signal"),
+                    ({"when": {"causes": ["BadLuck"]}}, ".when.causes[0]", "an unknown cause"),
+                    ({"when": {"exitCodes": [1]}, "action": "Retry"}, ".action", "an unknown action"),
+                    ({"when": {"exitCodes": [1]}, "limit": 2}, ".limit", "a limit of what never restarts"),
+                )
+            ),
+            pytest.param(
+                {"failurePolicy": {"restartPolicy": "Always"}}, "spec.failurePolicy.restartPolicy", id="an unknown restart policy"
+            ),
+            pytest.param({"env": [{"name": "2A"}]}, "spec.env[0].name", id="a variable that no shell could name"),
+            pytest.param({"entrypoint": {"module": "a-b"}, "recipe": None}, "spec.entrypoint.module", id="no module's name"),
+            pytest.param({"recipe": {"config": {}}}, "spec.recipe.name", id="a recipe without a name"),
+            pytest.param({"workers": 5000}, "spec.workers", id="more workers than names"),
+            pytest.param({"resources": {"gpus": 0.5}}, "spec.resources.gpus", id="half a GPU"),
+            pytest.param({"checkpoint": {"everySteps": 0}}, "spec.checkpoint.everySteps", id="a checkpoint every no steps"),
+            pytest.param({"checkpoint": {"resume": "Sometimes"}}, "spec.checkpoint.resume", id="an unknown way to resume"),
             pytest.param({"runPolicy": {"cleanPodPolicy": "Some"}}, "spec.runPolicy.cleanPodPolicy", id="an unknown policy"),
         ],
     )

@@ -11,9 +11,9 @@ import pytest
 from support.builders import JobBuilder, bare, job
 from support.pods import ended
 from support.twin import ROOT
+from trainwright.api.causes import Cause as SeenCause
 from trainwright.api.names import METRICS_PORT
 from trainwright.observe.failure import EXIT_INVALID_CONFIG, EXIT_NO_CHECKPOINT, EXIT_PREFLIGHT
-from trainwright.observe.failure import Cause as SeenCause
 from trainwright.observe.progress import read_final_words
 from trainwright.observe.workers import observe_worker
 from trainwright.plan.pods import worker_pod

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from support.builders import job
 from support.pods import ended, running, unschedulable, waiting
-from trainwright.observe.failure import Cause
+from trainwright.api.causes import Cause
 from trainwright.observe.observed import observe
 from trainwright.observe.progress import MAX_METRICS, read_final_words, read_progress
 from trainwright.observe.times import rfc3339, seconds

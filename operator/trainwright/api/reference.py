@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from trainwright.api.causes import CAUSE_MEANINGS, Cause
 from trainwright.api.crd import COLUMNS, structural
 from trainwright.api.names import API_VERSION
 from trainwright.api.reasons import MEANINGS, Reason
@@ -44,6 +45,14 @@ def reference() -> str:
         "| reason | meaning |",
         "|---|---|",
         *(f"| `{reason}` | {MEANINGS[reason]} |" for reason in Reason),
+        "",
+        "### Causes",
+        "",
+        "Of failures: in `status.restarts.last.cause`, in events, in `spec.failurePolicy.rules[].when.causes`.",
+        "",
+        "| cause | meaning |",
+        "|---|---|",
+        *(f"| `{cause}` | {CAUSE_MEANINGS[cause]} |" for cause in Cause),
         "",
         "## Columns of `kubectl get tj`",
         "",

@@ -93,6 +93,18 @@ RULES: tuple[Rule, ...] = (
         ("secretKeyRef", "configMapKeyRef", "fieldRef", "resourceFieldRef"),
         "exactly one of secretKeyRef, configMapKeyRef, fieldRef and resourceFieldRef says where the value comes from",
     ),
+    _exactly_one(
+        "spec.failurePolicy.rules[*].when",
+        ("exitCodes", "signals", "causes"),
+        "exactly one of exitCodes, signals and causes says which failures the rule is for",
+    ),
+    Rule(
+        at="spec.failurePolicy.rules[*]",
+        field="spec.failurePolicy.rules[*].limit",
+        cel="!(has(self.limit) && self.action == 'Fail')",
+        message="a rule that says Fail never restarts; limit goes with Restart or Ignore",
+        holds=lambda rule: not ("limit" in rule and rule["action"] == "Fail"),
+    ),
     _exactly_one("spec.data[*]", ("builtin", "claim"), "exactly one of builtin and claim says where the data is"),
     _exactly_one("spec.workspace", ("claim", "size"), "exactly one of claim and size says where results live"),
     Rule(

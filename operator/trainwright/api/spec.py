@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
+from trainwright.api.causes import Cause
 from trainwright.api.model import DNS_LABEL_PATTERN, Model, Name, ObjectName, Quantity
 from trainwright.api.names import MAX_WORKERS
 
@@ -35,6 +36,27 @@ class CleanPodPolicy(StrEnum):
     RUNNING = "Running"
     ALL = "All"
     NONE = "None"
+
+
+class SignalName(StrEnum):
+    SIGHUP = "SIGHUP"
+    SIGINT = "SIGINT"
+    SIGQUIT = "SIGQUIT"
+    SIGILL = "SIGILL"
+    SIGTRAP = "SIGTRAP"
+    SIGABRT = "SIGABRT"
+    SIGBUS = "SIGBUS"
+    SIGFPE = "SIGFPE"
+    SIGKILL = "SIGKILL"
+    SIGUSR1 = "SIGUSR1"
+    SIGSEGV = "SIGSEGV"
+    SIGUSR2 = "SIGUSR2"
+    SIGPIPE = "SIGPIPE"
+    SIGALRM = "SIGALRM"
+    SIGTERM = "SIGTERM"
+    SIGXCPU = "SIGXCPU"
+    SIGXFSZ = "SIGXFSZ"
+    SIGSYS = "SIGSYS"
 
 
 class TolerationOperator(StrEnum):
@@ -239,6 +261,66 @@ class RunPolicy(Model):
     )
 
 
+class RestartPolicy(StrEnum):
+    ON_FAILURE = "OnFailure"
+    EXIT_CODE = "ExitCode"
+    NEVER = "Never"
+
+
+class FailureAction(StrEnum):
+    RESTART = "Restart"
+    IGNORE = "Ignore"
+    FAIL = "Fail"
+
+
+class FailureMatch(Model):
+    """Which failures a rule is for. Exactly one of the fields."""
+
+    exit_codes: list[Annotated[int, Field(ge=1, le=255)]] | None = Field(
+        default=None, min_length=1, max_length=255, description="The container ended with one of these codes, from 1 to 255."
+    )
+    signals: list[SignalName] | None = Field(
+        default=None, min_length=1, max_length=32, description="One of these signals ended it, such as SIGSEGV."
+    )
+    causes: list[Cause] | None = Field(
+        default=None, min_length=1, max_length=12, description="It failed for one of these causes, such as OOMKilled."
+    )
+
+
+class FailureRule(Model):
+    """What one kind of failure leads to."""
+
+    when: FailureMatch = Field(description="Which failures; of a gang, the first one that failed is looked at.")
+    action: FailureAction = Field(
+        description=(
+            "Restart: start the gang anew and count it against backoffLimit. Ignore: start it anew and don't count it. "
+            "Fail: the job fails at once."
+        )
+    )
+    limit: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="How often this rule restarts the gang; the next time the job fails. Unset: as often as backoffLimit allows, "
+        "with Ignore without end.",
+    )
+
+
+class FailurePolicy(Model):
+    """Which failures restart the gang and which end the job."""
+
+    restart_policy: RestartPolicy = Field(
+        default=RestartPolicy.ON_FAILURE,
+        description=(
+            "For failures of the program that no rule is for. OnFailure: restart. ExitCode: exit codes 1 to 127 fail the job, "
+            "signals and codes from 128 restart. Never: fail the job."
+        ),
+    )
+    rules: list[FailureRule] = Field(
+        default_factory=list, max_length=20, description="The first rule that a failure matches decides."
+    )
+
+
 class TrainingJobSpec(Model):
     """What to train, with what, on how many workers. All but runPolicy is fixed once the job exists."""
 
@@ -290,6 +372,11 @@ class TrainingJobSpec(Model):
     checkpoint: Checkpoint = Field(
         default_factory=Checkpoint,
         description="When to save, how many to keep, whether to resume.",
+        json_schema_extra={"default": {}},
+    )
+    failure_policy: FailurePolicy = Field(
+        default_factory=FailurePolicy,
+        description="Which failures restart the gang and which end the job.",
         json_schema_extra={"default": {}},
     )
     run_policy: RunPolicy = Field(

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from trainwright.api.causes import Cause
 from trainwright.api.model import Model
 
 
@@ -80,9 +81,7 @@ class LastRestart(Model):
 
     time: str = Field(description="When the failure was seen.", json_schema_extra={"format": "date-time"})
     attempt: int = Field(description="The attempt that failed.")
-    cause: str = Field(
-        description="Error, Killed, OOMKilled, Preflight, InvalidConfig, NoCheckpoint, Evicted, Preempted, NodeLost or Deleted."
-    )
+    cause: str = Field(description=f"{', '.join(list(Cause)[:-1])} or {list(Cause)[-1]}.")
     pod: str = Field(description="The first pod that failed.")
     rank: int | None = Field(default=None, description="The first rank that failed, when its launcher could say.")
     exit_code: int | None = Field(default=None, description="Exit code of the container.")
@@ -97,7 +96,10 @@ class Restarts(Model):
     infrastructure: int = Field(
         default=0, description="Restarts after lost nodes, evictions and deleted pods; these don't count."
     )
-    total: int = Field(default=0, description="Both together.")
+    total: int = Field(default=0, description="All restarts, those included that a rule of failurePolicy doesn't count.")
+    by_rule: list[int] = Field(
+        default_factory=list, description="How often each of failurePolicy.rules restarted the gang, in their order."
+    )
     last: LastRestart | None = Field(default=None, description="What the last failure was; kept when it ends the job.")
 
 

@@ -7,41 +7,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
+
+from trainwright.api.causes import Cause
 
 MAX_EVIDENCE = 2048
 
 EXIT_INVALID_CONFIG = 64
 EXIT_NO_CHECKPOINT = 65
 EXIT_PREFLIGHT = 66
-
-
-class Cause(StrEnum):
-    """Why a worker failed, in the words of status, events and metrics."""
-
-    ERROR = "Error"
-    KILLED = "Killed"
-    OOM_KILLED = "OOMKilled"
-    PREFLIGHT = "Preflight"
-    INVALID_CONFIG = "InvalidConfig"
-    NO_CHECKPOINT = "NoCheckpoint"
-    PEER_LOST = "PeerLost"
-    TERMINATED = "Terminated"
-    EVICTED = "Evicted"
-    PREEMPTED = "Preempted"
-    NODE_LOST = "NodeLost"
-    DELETED = "Deleted"
-
-    @property
-    def infrastructure(self) -> bool:
-        """Whether the job had no part in it, so that it doesn't count against backoffLimit."""
-        return self in (Cause.EVICTED, Cause.PREEMPTED, Cause.NODE_LOST, Cause.DELETED)
-
-    @property
-    def permanent(self) -> bool:
-        """Whether another attempt would end in the same way."""
-        return self in (Cause.INVALID_CONFIG, Cause.NO_CHECKPOINT)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from trainwright.api.causes import Cause
 from trainwright.api.job import TrainingJob
-from trainwright.observe.failure import Cause
 from trainwright.observe.times import seconds
 from trainwright.plan.types import Settings
 
 
-def delay(failures: int, settings: Settings) -> float:
+def delay(number: int, settings: Settings) -> float:
     """Seconds between the failure with this number, from 1, and the next attempt."""
-    if failures <= 1:
+    if number <= 1:
         return 0.0
-    return min(settings.max_backoff, settings.backoff * 2.0 ** min(failures - 2, 32))
+    return min(settings.max_backoff, settings.backoff * 2.0 ** min(number - 2, 32))
+
+
+def failures(job: TrainingJob) -> int:
+    """Failures of the job's own so far, those included that a rule doesn't count: nothing restarts in a tight loop."""
+    return job.status.restarts.total - job.status.restarts.infrastructure
 
 
 def left(job: TrainingJob, now: float, settings: Settings) -> float:
@@ -23,5 +28,5 @@ def left(job: TrainingJob, now: float, settings: Settings) -> float:
     last = job.status.restarts.last
     if last is None or Cause(last.cause).infrastructure:
         return 0.0
-    pause = delay(job.status.restarts.failure, settings)
+    pause = delay(failures(job), settings)
     return min(pause, max(0.0, (seconds(last.time) or 0.0) + pause - now))

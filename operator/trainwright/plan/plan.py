@@ -73,7 +73,7 @@ def _advance(job: TrainingJob, status: TrainingJobStatus, observed: Observed, no
         status = status.model_copy(update={"phase": Phase.RESTARTING, "reason": reason})
         return Plan(status=status, delete=stale, requeue_after=1.0)
     if not workers and (pause := backoff.left(job, now, settings)) > 0:
-        failures_so_far = job.status.restarts.failure
+        failures_so_far = backoff.failures(job)
         waits = backoff.delay(failures_so_far, settings)
         reason = f"attempt {job.attempt} starts {waits:.0f} s after failure {failures_so_far}"
         status = status.model_copy(update={"phase": Phase.RESTARTING, "reason": reason})

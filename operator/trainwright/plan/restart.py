@@ -6,13 +6,15 @@ that dies right after. Pods of the old attempt go in the next pass, because they
 
 from __future__ import annotations
 
+from trainwright.api.causes import Cause
 from trainwright.api.job import TrainingJob
 from trainwright.api.names import pod_name
 from trainwright.api.reasons import Reason
 from trainwright.api.status import ConditionType, LastRestart, Phase, TrainingJobStatus
-from trainwright.observe.failure import Cause, Failure, first_failure
+from trainwright.observe.failure import Failure, first_failure
 from trainwright.observe.times import rfc3339
 from trainwright.observe.workers import Worker
+from trainwright.plan.failure_policy import judge, rule_count
 from trainwright.plan.status import concluded, is_true, with_conditions
 from trainwright.plan.types import Event, Settings
 
@@ -55,15 +57,13 @@ def after_failure(
         signal=first.signal,
         evidence=first.evidence or first.message or None,
     )
-    limit = job.spec.run_policy.backoff_limit
-    if first.cause.permanent:
-        return _failed(job, status, last, now, Reason.NOT_RETRYABLE, str(first))
-    if not first.cause.infrastructure and restarts.failure >= limit:
-        message = f"{first}; backoffLimit {limit} is used up" if limit else str(first)
-        return _failed(job, status, last, now, Reason.BACKOFF_LIMIT_EXCEEDED, message)
-    counted = 0 if first.cause.infrastructure else 1
-    reason = Reason.INFRASTRUCTURE if first.cause.infrastructure else Reason.WORKER_FAILED
-    used = f" (failure {restarts.failure + 1} of at most {limit})" if counted else ""
+    verdict = judge(job, first)
+    if not verdict.restart:
+        message = f"{first}; {verdict.why}" if verdict.why else str(first)
+        return _failed(job, status, last, now, verdict.reason, message)
+    counted = int(verdict.counted)
+    reason = verdict.reason
+    used = f" ({verdict.why})" if verdict.why else ""
     message = f"attempt {job.attempt}: {first}; restarting as attempt {job.attempt + 1}{used}"
     restarted = status.model_copy(
         update={
@@ -73,8 +73,11 @@ def after_failure(
             "restarts": restarts.model_copy(
                 update={
                     "failure": restarts.failure + counted,
-                    "infrastructure": restarts.infrastructure + 1 - counted,
+                    "infrastructure": restarts.infrastructure + int(verdict.reason is Reason.INFRASTRUCTURE),
                     "total": restarts.total + 1,
+                    "by_rule": [
+                        rule_count(job, index) + int(index == verdict.rule) for index in range(len(job.spec.failure_policy.rules))
+                    ],
                     "last": last,
                 }
             ),
