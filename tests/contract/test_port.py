@@ -220,6 +220,39 @@ class TestTrainingJobs:
             pytest.param(
                 {"failurePolicy": {"restartPolicy": "Always"}}, "spec.failurePolicy.restartPolicy", id="an unknown restart policy"
             ),
+            *(
+                pytest.param({"data": [{"name": "train", **data}]}, f"spec.data[0]{field}", id=id)
+                for data, field, id in (
+                    ({"claim": "c", "builtin": "digits"}, "", "data from two places"),
+                    ({"uri": "bucket/folder"}, ".uri", "a URI without a scheme"),
+                    ({"configMap": "c", "path": "a"}, ".path", "a folder of no claim"),
+                    ({"claim": "c", "path": "../secrets"}, ".path", "a folder outside of the claim"),
+                    ({"claim": "c", "path": "/a"}, ".path", "an absolute folder of a claim"),
+                    ({"claim": "c", "mountPath": "data"}, ".mountPath", "a relative place"),
+                    ({"claim": "c", "mountPath": "/data/../etc"}, ".mountPath", "a place that climbs"),
+                    ({"claim": "c", "mountPath": "/workspace/data"}, ".mountPath", "a place inside the workspace"),
+                    ({"claim": "c", "mountPath": "/usr"}, ".mountPath", "a place of the image"),
+                    ({"builtin": "digits", "mountPath": "/mnt"}, ".mountPath", "a place for what has none"),
+                )
+            ),
+            pytest.param(
+                {
+                    "data": [
+                        {"name": "a", "claim": "c", "mountPath": "/mnt/x"},
+                        {"name": "b", "claim": "d", "mountPath": "/mnt/x"},
+                    ]
+                },
+                "spec.data",
+                id="two data sets at one place",
+            ),
+            pytest.param(
+                {"data": [{"name": "a", "claim": "c"}, {"name": "b", "configMap": "d", "mountPath": "/data/a/b"}]},
+                "spec.data",
+                id="a data set inside another",
+            ),
+            pytest.param({"data": [{"name": "a", "claim": "c"}] * 2}, "spec.data[1]", id="two data sets of one name"),
+            pytest.param({"code": {}}, "spec.code", id="code from nowhere"),
+            pytest.param({"code": {"configMap": "a", "path": "b"}}, "spec.code.path", id="a folder of a config map"),
             pytest.param({"env": [{"name": "2A"}]}, "spec.env[0].name", id="a variable that no shell could name"),
             pytest.param({"entrypoint": {"module": "a-b"}, "recipe": None}, "spec.entrypoint.module", id="no module's name"),
             pytest.param({"recipe": {"config": {}}}, "spec.recipe.name", id="a recipe without a name"),

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from support.builders import bare, job
-from trainwright.api.crd import training_job_crd
+from trainwright.api.crd import structural, training_job_crd
 from trainwright.api.job import InvalidJob, check, parse, read_status
 from trainwright.api.model import amount, whole_cores
 from trainwright.api.reference import reference
-from trainwright.api.rules import RULES, changed
+from trainwright.api.rules import NAMED_LISTS, RULES, changed
+from trainwright.api.spec import TrainingJobSpec
 
 
 @pytest.mark.parametrize(
@@ -110,3 +111,9 @@ def test_the_reference_names_every_field() -> None:
     page = reference()
     for field in ("`spec`", "`recipe.config`", "`env[].name`", "`restarts.last.evidence`", "`conditions[].type`"):
         assert field in page or field == "`spec`"
+
+
+def test_lists_with_names_are_the_same_in_schema_and_rules() -> None:
+    properties = structural(TrainingJobSpec)["properties"]
+    keyed = {name for name, node in properties.items() if "x-kubernetes-list-map-keys" in node}
+    assert keyed == set(NAMED_LISTS)

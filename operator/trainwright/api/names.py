@@ -16,6 +16,7 @@ INDEX_LABEL = f"{GROUP}/worker-index"
 HASH_ANNOTATION = f"{GROUP}/hash"
 
 CONTAINER = "worker"
+FETCH_CONTAINER = "fetch"
 METRICS_PORT = 9400
 
 WORKSPACE_DIR = "/workspace"
@@ -24,6 +25,12 @@ DATA_DIR = "/data"
 CONFIG_DIR = "/etc/trainwright"
 CONFIG_FILE = "config.yaml"
 TERMINATION_LOG = "/dev/termination-log"
+
+TAKEN_DIRS = (
+    *("bin", "boot", "code", "dev", "etc", "lib", "lib32", "lib64", "opt", "proc"),
+    *("root", "run", "sbin", "sys", "tmp", "usr", "var", "workspace"),
+)
+"""Folders of a worker's root that data can't be mounted in: the image's own, the kernel's and ours."""
 
 # A worker's hostname, `<job>-worker-<index>`, is a DNS label of at most 63 characters and an index has at most 4 digits.
 MAX_WORKERS = 4096

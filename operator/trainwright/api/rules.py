@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from trainwright.api.names import MAX_JOB_NAME, RESERVED_ENV, RESERVED_ENV_PREFIXES
+from trainwright.api.names import DATA_DIR, MAX_JOB_NAME, RESERVED_ENV, RESERVED_ENV_PREFIXES, TAKEN_DIRS
 
 _NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 
@@ -36,6 +37,20 @@ class Broken:
 
 def _reserved(name: str) -> bool:
     return name in RESERVED_ENV or name.startswith(RESERVED_ENV_PREFIXES)
+
+
+_LISTED = ", ".join(f"/{name}" for name in TAKEN_DIRS)
+_TAKEN = f"^/({'|'.join(TAKEN_DIRS)})(/.*)?$"
+_CEL_PLACE = f"(has({{0}}.mountPath) ? {{0}}.mountPath : '{DATA_DIR}/' + {{0}}.name)"
+
+
+def _place(data: dict[str, Any]) -> str:
+    return str(data.get("mountPath", f"{DATA_DIR}/{data['name']}"))
+
+
+def _apart(places: list[str]) -> bool:
+    ordered = sorted(f"{place}/" for place in places)
+    return not any(after.startswith(before) for before, after in pairwise(ordered))
 
 
 def _exactly_one(at: str, names: tuple[str, ...], message: str) -> Rule:
@@ -105,7 +120,50 @@ RULES: tuple[Rule, ...] = (
         message="a rule that says Fail never restarts; limit goes with Restart or Ignore",
         holds=lambda rule: not ("limit" in rule and rule["action"] == "Fail"),
     ),
-    _exactly_one("spec.data[*]", ("builtin", "claim"), "exactly one of builtin and claim says where the data is"),
+    _exactly_one("spec.code", ("configMap", "claim"), "exactly one of configMap and claim says where the code is"),
+    Rule(
+        at="spec.code",
+        field="spec.code.path",
+        cel="!has(self.path) || has(self.claim)",
+        message="path is a folder of a claim, and there is no claim",
+        holds=lambda code: "path" not in code or "claim" in code,
+    ),
+    _exactly_one(
+        "spec.data[*]",
+        ("builtin", "claim", "configMap", "uri"),
+        "exactly one of builtin, claim, configMap and uri says where the data is",
+    ),
+    Rule(
+        at="spec.data[*]",
+        field="spec.data[*].path",
+        cel="!has(self.path) || has(self.claim)",
+        message="path is a folder of a claim, and there is no claim",
+        holds=lambda data: "path" not in data or "claim" in data,
+    ),
+    Rule(
+        at="spec.data[*]",
+        field="spec.data[*].mountPath",
+        cel="!(has(self.mountPath) && has(self.builtin))",
+        message="a builtin data set is inside the image and is mounted nowhere",
+        holds=lambda data: not ("mountPath" in data and "builtin" in data),
+    ),
+    Rule(
+        at="spec.data[*]",
+        field="spec.data[*].mountPath",
+        cel=f"!has(self.mountPath) || !self.mountPath.matches('{_TAKEN}')",
+        message=f"this place belongs to the image or to Trainwright ({_LISTED}); choose another, such as /mnt/train",
+        holds=lambda data: re.match(_TAKEN, data.get("mountPath", "")) is None,
+    ),
+    Rule(
+        at="spec.data",
+        field="spec.data",
+        cel=(
+            f"self.all(a, has(a.builtin) || self.all(b, has(b.builtin) || a.name == b.name || !({_CEL_PLACE.format('a')} + '/')"
+            f".startsWith({_CEL_PLACE.format('b')} + '/')))"
+        ),
+        message="two entries are mounted at the same mountPath, or one inside the other (unset, it is /data/<name>)",
+        holds=lambda entries: _apart([_place(entry) for entry in entries if "builtin" not in entry]),
+    ),
     _exactly_one("spec.workspace", ("claim", "size"), "exactly one of claim and size says where results live"),
     Rule(
         at="spec.checkpoint",
@@ -115,6 +173,9 @@ RULES: tuple[Rule, ...] = (
         holds=lambda checkpoint: not ("everySteps" in checkpoint and "everySeconds" in checkpoint),
     ),
 )
+
+NAMED_LISTS = ("env", "data")
+"""Lists of the spec whose entries have names, each its own: `x-kubernetes-list-map-keys` in the schema."""
 
 MUTABLE = ("runPolicy",)
 """Fields of the spec that may change while the job lives; changing any other is refused."""
@@ -126,6 +187,12 @@ def immutable_message(field: str) -> str:
 
 def broken(job: dict[str, Any]) -> Iterator[Broken]:
     """The rules that a job breaks. Its types must have been checked before."""
+    for field in NAMED_LISTS:
+        names: set[str] = set()
+        for index, item in enumerate(job["spec"].get(field, [])):
+            if item["name"] in names:
+                yield Broken(field=f"spec.{field}[{index}]", message=f"there is an entry called {item['name']} before this one")
+            names.add(item["name"])
     for rule in RULES:
         for place, node in _nodes(job, rule.at):
             if not rule.holds(node):

@@ -15,6 +15,11 @@ Word = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$", max_length=256)]
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", max_length=253)]
 DataName = Annotated[str, StringConstraints(pattern=DNS_LABEL_PATTERN, min_length=1, max_length=50)]
+SubPath = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$", max_length=256)
+]
+MountPath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+$", max_length=256)]
+Uri = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9+.-]*://\S+$", max_length=2048)]
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$", max_length=128)]
 
 
@@ -92,9 +97,16 @@ class Entrypoint(Model):
 
 
 class Code(Model):
-    """Your code, mounted read-only, at the head of PYTHONPATH, and the working directory of entrypoint and command."""
+    """Your code, mounted read-only, at the head of PYTHONPATH, and the working directory of entrypoint and command.
 
-    config_map: ObjectName = Field(description="ConfigMap in the job's namespace; each key is a file.")
+    Exactly one of configMap and claim.
+    """
+
+    config_map: ObjectName | None = Field(
+        default=None, description="ConfigMap in the job's namespace; each key is a file. At most 1 MiB in all."
+    )
+    claim: ObjectName | None = Field(default=None, description="PersistentVolumeClaim in the job's namespace.")
+    path: SubPath | None = Field(default=None, description="Folder of the claim that the code is in; unset: all of it.")
 
 
 class Resources(Model):
@@ -185,7 +197,7 @@ class Placement(Model):
 
 
 class Data(Model):
-    """One data set, known to the trainer by its name. Exactly one of builtin and claim."""
+    """One data set, known to the trainer by its name. Exactly one of builtin, claim, configMap and uri."""
 
     name: DataName = Field(description="Name of the entry; recipes train on the one called train, else on the only one.")
     builtin: Builtin | None = Field(
@@ -194,6 +206,20 @@ class Data(Model):
     claim: ObjectName | None = Field(
         default=None,
         description="PersistentVolumeClaim in the job's namespace, mounted read-only; its path is in TRAINWRIGHT_DATA.",
+    )
+    path: SubPath | None = Field(default=None, description="Folder of the claim that the data is in; unset: all of it.")
+    config_map: ObjectName | None = Field(
+        default=None, description="ConfigMap in the job's namespace; each key is a file. For data of at most 1 MiB."
+    )
+    uri: Uri | None = Field(
+        default=None,
+        description=(
+            "A file or a folder anywhere fsspec reads from, such as s3://bucket/folder or https://host/file.csv. Fetched once "
+            "into data/ of the workspace, before the workers start; credentials are read from env."
+        ),
+    )
+    mount_path: MountPath | None = Field(
+        default=None, description="Where it is seen in the workers' file system; unset: /data/<name>. Not for builtin."
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from trainwright.api.names import ATTEMPT_LABEL, CONTAINER, INDEX_LABEL
+from trainwright.api.names import ATTEMPT_LABEL, CONTAINER, FETCH_CONTAINER, INDEX_LABEL
 from trainwright.observe.failure import Failure, container_failure, pod_failure
 from trainwright.observe.times import seconds
 
@@ -58,7 +58,7 @@ def observe_worker(pod: dict[str, Any]) -> Worker | None:
         index, attempt = int(labels[INDEX_LABEL]), int(labels[ATTEMPT_LABEL])
     except (KeyError, ValueError):
         return None
-    container: dict[str, Any] = next((one for one in status.get("containerStatuses", []) if one.get("name") == CONTAINER), {})
+    container = _telling_container(status)
     terminated = container.get("state", {}).get("terminated")
     state = _state(status, container)
     failure = None
@@ -86,6 +86,14 @@ def observe_worker(pod: dict[str, Any]) -> Worker | None:
     )
 
 
+def _telling_container(status: dict[str, Any]) -> dict[str, Any]:
+    """The worker's own container; the step before it as long as that one is at work, or when it failed."""
+    for one in status.get("initContainerStatuses", []):
+        if one.get("state", {}).get("terminated", {"exitCode": 1}).get("exitCode") != 0:
+            return dict(one)
+    return next((dict(one) for one in status.get("containerStatuses", []) if one.get("name") == CONTAINER), {})
+
+
 def _state(status: dict[str, Any], container: dict[str, Any]) -> WorkerState:
     """The container speaks before the pod does: its end is known before the pod's phase follows."""
     state = container.get("state", {})
@@ -97,10 +105,12 @@ def _state(status: dict[str, Any], container: dict[str, Any]) -> WorkerState:
         case "Failed":
             return WorkerState.FAILED
         case _:
-            return WorkerState.RUNNING if "running" in state else WorkerState.PENDING
+            return WorkerState.RUNNING if "running" in state and container["name"] == CONTAINER else WorkerState.PENDING
 
 
 def _waiting(status: dict[str, Any], container: dict[str, Any]) -> str:
+    if container.get("name") == FETCH_CONTAINER and "running" in container.get("state", {}):
+        return "fetching data into the workspace"
     waiting = container.get("state", {}).get("waiting") or {}
     if waiting.get("message"):
         return one_line(f"{waiting.get('reason', 'Waiting')}: {waiting['message']}")

@@ -13,25 +13,27 @@ from trainwright.api.names import (
     CONFIG_DIR,
     CONFIG_FILE,
     CONTAINER,
-    DATA_DIR,
+    FETCH_CONTAINER,
     INDEX_LABEL,
     METRICS_PORT,
     TERMINATION_LOG,
     WORKSPACE_DIR,
-    claim_name,
-    config_name,
     hostname,
     pod_name,
     service_name,
 )
+from trainwright.api.spec import FrameworkName
 from trainwright.frameworks import Identity, framework
 from trainwright.plan.metadata import labels, owner
 from trainwright.plan.types import Settings
+from trainwright.plan.volumes import data_place, volumes, workspace_mount
 
 NON_ROOT = 65532
 GPU = "nvidia.com/gpu"
 GRACE_SECONDS = 30
 DEFAULT_CHECKPOINT_SECONDS = 300
+FETCH_IMAGE = "torch"
+_CONFINED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -48,7 +50,8 @@ def worker_pod(job: TrainingJob, index: int, settings: Settings) -> dict[str, An
         index=index,
         nproc=max(1, spec.resources.gpus),
     )
-    volumes, mounts = _volumes(job)
+    pod_volumes, mounts = volumes(job)
+    environment = _environment(job, who)
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -79,19 +82,43 @@ def worker_pod(job: TrainingJob, index: int, settings: Settings) -> dict[str, An
                     "image": spec.image or settings.image(chosen.image),
                     "command": chosen.command(spec),
                     "workingDir": CODE_DIR if spec.code and not spec.recipe else WORKSPACE_DIR,
-                    "env": _environment(job, who),
+                    "env": environment,
                     "ports": [{"name": "metrics", "containerPort": METRICS_PORT}],
                     "resources": _resources(job),
                     "volumeMounts": mounts,
                     "terminationMessagePath": TERMINATION_LOG,
                     "terminationMessagePolicy": "FallbackToLogsOnError",
-                    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                    "securityContext": _CONFINED,
                 }
             ],
-            "volumes": volumes,
+            **_fetch(job, settings, environment),
+            "volumes": pod_volumes,
             **_placement(job),
         },
     }
+
+
+def _fetch(job: TrainingJob, settings: Settings, environment: list[dict[str, Any]]) -> dict[str, Any]:
+    """The step before the worker that brings data from elsewhere into the workspace."""
+    spec = job.spec
+    wanted = [f"{entry.name}={entry.uri}" for entry in spec.data if entry.uri]
+    if not wanted:
+        return {}
+    # An image made from ours can fetch, and may carry the user's own file systems; a foreign one can't.
+    ours = spec.framework is not FrameworkName.NONE and not (spec.command and spec.image)
+    image = spec.image or settings.image(framework(spec.framework).image) if ours else settings.image(FETCH_IMAGE)
+    container = {
+        "name": FETCH_CONTAINER,
+        "image": image,
+        "command": ["trainwright-fetch", *wanted],
+        "workingDir": WORKSPACE_DIR,
+        "env": environment,
+        "volumeMounts": [workspace_mount(job)],
+        "terminationMessagePath": TERMINATION_LOG,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": _CONFINED,
+    }
+    return {"initContainers": [container]}
 
 
 def _placement(job: TrainingJob) -> dict[str, Any]:
@@ -140,8 +167,7 @@ def _environment(job: TrainingJob, who: Identity) -> list[dict[str, Any]]:
 
 def _data(job: TrainingJob) -> dict[str, dict[str, str]]:
     return {
-        entry.name: {"builtin": entry.builtin.value} if entry.builtin else {"path": f"{DATA_DIR}/{entry.name}"}
-        for entry in job.spec.data
+        entry.name: {"builtin": entry.builtin.value} if entry.builtin else {"path": data_place(entry)} for entry in job.spec.data
     }
 
 
@@ -155,31 +181,3 @@ def _resources(job: TrainingJob) -> dict[str, Any]:
     if asked.gpus:
         amounts[GPU] = str(asked.gpus)
     return {"requests": amounts, "limits": amounts} if amounts else {}
-
-
-def _volumes(job: TrainingJob) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Volumes of the pod and mounts of its container. A claim of the user's may serve many jobs, each in a folder of its own."""
-    spec = job.spec
-    own_claim = spec.workspace.claim is None
-    workspace = {"claimName": spec.workspace.claim or claim_name(job.name)}
-    volumes: list[dict[str, Any]] = [{"name": "workspace", "persistentVolumeClaim": workspace}]
-    mounts: list[dict[str, Any]] = [
-        {"name": "workspace", "mountPath": WORKSPACE_DIR} | ({} if own_claim else {"subPath": job.name})
-    ]
-    if spec.recipe:
-        volumes.append({"name": "config", "configMap": {"name": config_name(job.name)}})
-        mounts.append({"name": "config", "mountPath": CONFIG_DIR, "readOnly": True})
-    if spec.code:
-        volumes.append({"name": "code", "configMap": {"name": spec.code.config_map}})
-        mounts.append({"name": "code", "mountPath": CODE_DIR, "readOnly": True})
-    for entry in spec.data:
-        if entry.claim:
-            volumes.append(
-                {"name": f"data-{entry.name}"[:63], "persistentVolumeClaim": {"claimName": entry.claim, "readOnly": True}}
-            )
-            mounts.append({"name": f"data-{entry.name}"[:63], "mountPath": f"{DATA_DIR}/{entry.name}", "readOnly": True})
-    if spec.resources.shared_memory:
-        size = spec.resources.shared_memory
-        volumes.append({"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": size}})
-        mounts.append({"name": "shared-memory", "mountPath": "/dev/shm"})  # noqa: S108 - the kernel's name for it
-    return volumes, mounts
