@@ -48,22 +48,38 @@ def up(twin: RunningTwin) -> None:
     assert result.returncode == 0, result.stderr
 
 
-async def test_an_agent_that_was_killed_comes_back_and_runs_nothing_twice(twin: RunningTwin, space: str, tmp_path: Path) -> None:
-    starts = tmp_path / "starts"
-    script = f"echo started >> {starts}; exec sleep 1000"
+async def test_an_agent_that_was_killed_comes_back_and_follows_the_pods_that_went_on(
+    twin: RunningTwin, space: str, tmp_path: Path
+) -> None:
+    starts, go = tmp_path / "starts", tmp_path / "go"
+    script = f"echo started >> {starts}; while [ ! -e {go} ]; do sleep 0.05; done; echo went on; exit 7"
     uid = apply(twin, space, "stays", script)
     gone = apply(twin, space, "goes", "exec sleep 1000")
-    for one in (uid, gone):
+    apply(twin, space, "over", "echo done")
+    ends = apply(twin, space, "ends", f"while [ ! -e {tmp_path}/end ]; do sleep 0.05; done; exit 3")
+    for one in (uid, gone, ends):
         await eventually(lambda one=one: marked(one), within=20, every=0.1)
     await eventually(lambda: status(twin, space, "stays")["phase"] == "Running", within=20, every=0.1)
+    await eventually(lambda: status(twin, space, "ends")["phase"] == "Running", within=20, every=0.1)
+    await eventually(lambda: ended(twin, space, "over"), within=20, every=0.1)
+    before = status(twin, space, "stays")
     await killed(twin, "node-1")
-    assert marked(uid), "pods don't die with their agent"
+    (tmp_path / "end").touch()
+    await eventually(lambda: not marked(ends), what="a pod ends while nobody looks")
     twin.kubectl("delete", "pod", "goes", "-n", space, "--force", "--grace-period=0")
     up(twin)
+    assert (await eventually(lambda: ended(twin, space, "ends"), within=20, every=0.1))["exitCode"] == 3
+    await eventually(lambda: not marked(gone), what="what is deleted is ended")
+    assert marked(uid), "pods don't die with their agent, nor by its return"
+    go.touch()
     last = await eventually(lambda: ended(twin, space, "stays"), within=20, every=0.1)
-    assert (last["exitCode"], last["reason"]) == (137, "ContainerStatusUnknown")
-    await eventually(lambda: not marked(uid) and not marked(gone), what="what the dead agent left is ended")
+    assert (last["exitCode"], last["reason"]) == (7, "Error")
+    after = status(twin, space, "stays")
+    assert after["podIP"] == before["podIP"]
+    assert after["containerStatuses"][0]["restartCount"] == 0
     assert starts.read_text() == "started\n"
+    assert twin.kubectl("logs", "stays", "-n", space) == "went on\n"
+    assert twin.kubectl("logs", "over", "-n", space) == "done\n", "the log of a pod that was over before stays"
     after = apply(twin, space, "after", "exit 0")
     await eventually(lambda: status(twin, space, "after")["phase"] == "Succeeded", within=20, every=0.1)
     assert not [one for one in marked(after) if one.status() != psutil.STATUS_ZOMBIE]

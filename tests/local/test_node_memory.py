@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -310,3 +311,49 @@ def _status(process: psutil.Process) -> str:
         return process.status()
     except psutil.NoSuchProcess:
         return "gone"
+
+
+async def test_steps_before_the_container_run_one_after_the_other(cluster: Unreliable, tmp_path: Path) -> None:
+    share = {"name": "share", "mountPath": "/share"}
+
+    def step(name: str, script: str) -> Object:
+        return {"name": name, "image": "example", "command": ["sh", "-c", script], "volumeMounts": [share]}
+
+    steps = [step("first", "echo one > /share/said"), step("second", "test -e /share/said && echo two >> /share/said")]
+    main = {"volumeMounts": [share], "terminationMessagePolicy": "FallbackToLogsOnError"}
+    volumes = [{"name": "share", "emptyDir": {}}]
+    async with running_node(cluster, tmp_path):
+        obj = pod("p", "cat /share/said", container=main, initContainers=steps, volumes=volumes)
+        await cluster.create(PODS, obj)
+        assert (await state_of(cluster, "p", "terminated"))["exitCode"] == 0
+        assert await log_of(tmp_path, cluster, "p") == "one\ntwo\n"
+        status = (await cluster.get(PODS, "p", "default"))["status"]
+        assert [one["state"]["terminated"]["exitCode"] for one in status["initContainerStatuses"]] == [0, 0]
+        assert {"type": "Initialized", "status": "True"}.items() <= next(
+            one for one in status["conditions"] if one["type"] == "Initialized"
+        ).items()
+
+        steps[0]["command"][2] = "echo no disk; exit 5"
+        steps[0]["terminationMessagePolicy"] = "FallbackToLogsOnError"
+        await cluster.create(PODS, pod("q", "echo never", initContainers=steps, volumes=volumes))
+        failed = await eventually(lambda: _phase(cluster, "q", "Failed"), within=15)
+        first = failed["initContainerStatuses"][0]["state"]["terminated"]
+        assert (first["exitCode"], first["message"]) == (5, "no disk")
+        assert failed["containerStatuses"][0]["state"] == {"waiting": {"reason": "PodInitializing"}}
+        assert failed["conditions"][1]["status"] == "False"
+
+
+async def _phase(cluster: MemoryCluster, name: str, phase: str) -> dict[str, Any] | None:
+    status: dict[str, Any] = (await cluster.get(PODS, name, "default"))["status"]
+    return status if status.get("phase") == phase else None
+
+
+async def test_a_container_above_its_memory_is_killed(cluster: Unreliable, tmp_path: Path) -> None:
+    limit = {"resources": {"limits": {"memory": "200Mi"}}}
+    eat = f"{sys.executable} -c 'import time; held = bytearray({{}} << 20); time.sleep({{}})' & wait"
+    async with running_node(cluster, tmp_path):
+        await cluster.create(PODS, pod("greedy", eat.format(400, 60), container=limit))
+        await cluster.create(PODS, pod("modest", eat.format(50, 1), container=limit))
+        end = await state_of(cluster, "greedy", "terminated")
+        assert (end["exitCode"], end["reason"]) == (137, "OOMKilled")
+        assert (await state_of(cluster, "modest", "terminated"))["exitCode"] == 0

@@ -47,6 +47,11 @@ class Addresses:
                 raise RuntimeError(f"all addresses of {self._prefix}.0/24 are in use")
         return self._owners[owner]
 
+    def keep(self, owner: str, address: str) -> None:
+        """Leave the owner the address that it has had from an earlier agent."""
+        if address.startswith(f"{self._prefix}.") and address not in self._owners.values():
+            self._owners[owner] = address
+
     def release(self, owner: str) -> None:
         self._owners.pop(owner, None)
 

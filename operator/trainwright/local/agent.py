@@ -16,7 +16,7 @@ from trainwright.local.addresses import free_port, subnet
 from trainwright.local.gpus import Gpus, real_gpus
 from trainwright.local.kubelet_api import serving
 from trainwright.local.node import ProcessNode
-from trainwright.local.pod import HOST
+from trainwright.local.podstatus import HOST
 from trainwright.local.storage import Provisioner
 
 log = logging.getLogger("trainwright.node")

@@ -79,11 +79,16 @@ async def mount(cluster: Cluster, pod: Object, container: Object, folder: Path) 
             if not source.exists():
                 source.mkdir(parents=True)
         paths[wanted["mountPath"].rstrip("/")] = source
-    message = folder / "termination-log"
+    message = termination_message(folder)
     # Each start of the container begins without last words.
     message.write_bytes(b"")
     paths[container.get("terminationMessagePath", "/dev/termination-log")] = message
     return Mounts(paths)
+
+
+def termination_message(folder: Path) -> Path:
+    """The file with the last words of the pod whose folder this is."""
+    return folder / "termination-log"
 
 
 async def _volume(cluster: Cluster, pod: Object, volume: Object, folder: Path) -> Path | None:

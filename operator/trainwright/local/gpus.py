@@ -32,5 +32,10 @@ class Gpus:
             self._taken[owner], self._free = self._free[:count], self._free[count:]
         return ",".join(self._taken[owner])
 
+    def keep(self, owner: str, devices: str) -> None:
+        """Leave the owner the GPUs that it has had from an earlier agent."""
+        self._taken[owner] = [device for device in devices.split(",") if device in self._free]
+        self._free = [device for device in self._free if device not in self._taken[owner]]
+
     def release(self, owner: str) -> None:
         self._free += self._taken.pop(owner, [])

@@ -26,7 +26,8 @@ from trainwright.cluster.port import LEASES, NODES, PODS, AlreadyExists, Cluster
 from trainwright.controller.store import Store
 from trainwright.local.addresses import Addresses
 from trainwright.local.gpus import Gpus
-from trainwright.local.pod import HOST, Host, PodRunner
+from trainwright.local.pod import Host, PodRunner
+from trainwright.local.podstatus import HOST
 from trainwright.local.process import kill_marked
 from trainwright.observe.times import rfc3339
 
@@ -116,7 +117,8 @@ class ProcessNode:
             other.changed(pod)
 
     def _begin(self, uid: str, pod: Object) -> None:
-        if pod.get("status", {}).get("phase") in ("Succeeded", "Failed") and "deletionTimestamp" not in pod["metadata"]:
+        over = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+        if over and "deletionTimestamp" not in pod["metadata"] and not (self._host.state / "pods" / uid).exists():
             return
         runner = self._runners[uid] = PodRunner(self._host, pod)
         task = self._tasks[uid] = asyncio.create_task(runner.run(), name=pod["metadata"]["name"])

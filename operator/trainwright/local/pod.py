@@ -6,23 +6,22 @@ import asyncio
 import logging
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainwright.api.model import amount
 from trainwright.cluster.port import PODS, Cluster, ClusterError, Conflict, NotFound, Object
 from trainwright.local import environments
 from trainwright.local.addresses import Addresses, address_of, peers_in, with_addresses
-from trainwright.local.container import RETRY_SECONDS, Mounts, NotYet, environment, mount
+from trainwright.local.container import RETRY_SECONDS, NotYet, environment, mount, termination_message
 from trainwright.local.gpus import Gpus
-from trainwright.local.process import ContainerProcess, kill_marked, marked
-from trainwright.observe.times import rfc3339
+from trainwright.local.podstatus import HOST, PodStatus, now, over
+from trainwright.local.process import ContainerProcess, Ended, kill_marked, marked
 
 log = logging.getLogger(__name__)
 
-HOST = "127.0.0.1"
 MAX_MESSAGE = 4096
 FALLBACK_LINES, FALLBACK_BYTES = 80, 2048
 START_ERROR = 128
@@ -51,23 +50,51 @@ class PodRunner:
         self._host = host
         self._pod = pod
         self._uid: str = pod["metadata"]["uid"]
-        self._container: Object = pod["spec"]["containers"][0]
+        self._containers: list[Object] = [*pod["spec"].get("initContainers", []), pod["spec"]["containers"][0]]
+        self._main: str = self._containers[-1]["name"]
         self.name: str = pod["metadata"]["name"]
         self.labels: dict[str, str] = pod["metadata"].get("labels", {})
         self._deleted = asyncio.Event()
         self._wake = asyncio.Event()
         self._process: ContainerProcess | None = None
-        before: Object = next(iter(pod.get("status", {}).get("containerStatuses", [])), {})
-        self._restarts: int = before.get("restartCount", 0)
-        self._ran_since: str | None = before.get("state", {}).get("running", {}).get("startedAt")
-        self._started: str = pod.get("status", {}).get("startTime") or _now()
-        self.folder = host.state / "pods" / self._uid
-        self.log = self.folder / "log"
+        self.folder: Path = host.state / "pods" / self._uid
+        self._left_behind = {
+            container["name"]: process
+            for container in self._containers
+            if (process := ContainerProcess.left_behind(self._folder_of(container), self._uid)) is not None
+        }
+        if self._left_behind:
+            host.addresses.keep(self._uid, pod.get("status", {}).get("podIP", ""))
+            host.gpus.keep(self._uid, _content(self._devices).decode())
+        address = host.addresses.take(self._uid)
+        self._pod = {**pod, "status": {**pod.get("status", {}), "podIP": address, "hostIP": HOST}}
+        self._status = PodStatus(host.cluster, pod, address)
+        before = pod.get("status", {})
+        told = [*before.get("initContainerStatuses", []), *before.get("containerStatuses", [])]
+        self._ran_since = {one["name"]: one["state"]["running"]["startedAt"] for one in told if "running" in one.get("state", {})}
+        self._status.restarts = next((one["restartCount"] for one in told if one["name"] == self._main), 0)
+
+    @property
+    def log(self) -> Path:
+        """The log of the pod's container; before that has begun, of the step that is at work."""
+        return self.log_of(self._main)
+
+    def log_of(self, container: str) -> Path:
+        return self.folder / ("log" if container == self._main else f"{container}.log")
+
+    @property
+    def _devices(self) -> Path:
+        """The GPUs that the pod was given, for an agent after this one."""
+        return self.folder / "gpus"
+
+    def _folder_of(self, container: Object) -> Path:
+        return self.folder / "containers" / str(container["name"])
 
     def changed(self, pod: Object) -> None:
         """A newer version of the pod, or news of another that this one may wait for."""
         if pod["metadata"]["uid"] == self._uid:
-            self._pod = pod
+            self._pod = {**pod, "status": {**pod.get("status", {}), "podIP": self._pod["status"]["podIP"], "hostIP": HOST}}
+            self._status.keep(pod)
             if "deletionTimestamp" in pod["metadata"]:
                 self._deleted.set()
         self._wake.set()
@@ -82,8 +109,11 @@ class PodRunner:
         """The pod's whole life. What it held is released at its end, however that comes."""
         await self._clear_earlier_life()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.log.touch()
-        life = asyncio.create_task(self._live())
+        for container in self._containers:
+            self.log_of(container["name"]).touch()
+        # The log of a pod that is over stays readable until the pod is deleted, whichever agent ran it.
+        over_already = self._pod["status"].get("phase") in ("Succeeded", "Failed")
+        life = asyncio.create_task(asyncio.sleep(0) if over_already else self._live())
         deletion = asyncio.create_task(self._deleted.wait())
         try:
             await asyncio.wait([life, deletion], return_when=asyncio.FIRST_COMPLETED)
@@ -91,7 +121,8 @@ class PodRunner:
                 await self._end(life)
             if life.done() and not life.cancelled() and (error := life.exception()) is not None:
                 log.error("%s: the process node failed", self.name, exc_info=error)
-                await self._report("Failed", _over(START_ERROR, "StartError", f"the process node failed: {error!r}"))
+                failed = over(START_ERROR, "StartError", f"the process node failed: {error!r}")
+                await self._status.report("Failed", self._main, failed)
             self._release()
             await deletion
             await self._confirm()
@@ -104,57 +135,106 @@ class PodRunner:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     async def _clear_earlier_life(self) -> None:
-        """End what an agent before this one left of the pod: nobody can tell its exit code, and it must not run twice."""
-        if self._ran_since is None and not self.folder.exists():
+        """End what an agent before this one left without a trace of how it ends: it must not run twice."""
+        if self._left_behind or not self.folder.exists():
             return
         if await asyncio.to_thread(marked, self._uid):
-            self._ran_since = self._ran_since or self._started
+            self._ran_since = self._ran_since or {self._main: now()}
             await asyncio.to_thread(kill_marked, self._uid)
 
     async def _live(self) -> None:
-        address = self._host.addresses.take(self._uid)
-        self._pod = {**self._pod, "status": {**self._pod.get("status", {}), "podIP": address, "hostIP": HOST}}
-        if self._ran_since is not None:
-            state = _over(LOST_EXIT_CODE, LOST_REASON, "the node's agent ended while the container ran", since=self._ran_since)
-            if not await self._goes_on_after(LOST_EXIT_CODE, state):
+        """The steps before the container, one after the other, then the container, again and again where it may restart."""
+        if not self._left_behind and not self._ran_since:
+            await self._status.report("Pending", self._containers[0]["name"], {"waiting": {"reason": "ContainerCreating"}})
+        *initial, main = self._containers
+        if self._main not in self._left_behind and self._main not in self._ran_since:
+            for container in initial:
+                ended, state = await self._run_container(container, "Pending")
+                if ended.code:
+                    await self._status.report("Failed", container["name"], state)
+                    return
+                await self._status.report("Pending", container["name"], state)
+        while True:
+            ended, state = await self._run_container(main, "Running")
+            if not await self._goes_on_after(ended.code, state):
                 return
-        else:
-            await self._report("Pending", {"waiting": {"reason": "ContainerCreating"}})
+
+    async def _run_container(self, container: Object, phase: str) -> tuple[Ended, dict[str, Any]]:
+        """Run one container to its end, or follow one that an earlier agent started; how it ended, and its last state."""
+        name = container["name"]
+        self._process = self._left_behind.pop(name, None)
+        lost_since = self._ran_since.pop(name, None)
+        if self._process is None and lost_since is not None:
+            state = over(LOST_EXIT_CODE, LOST_REASON, "the node's agent ended while the container ran", since=lost_since)
+            return Ended(LOST_EXIT_CODE), state
+        if self._process is None:
+            refused = await self._start(container)
+            if refused is not None:
+                self._note(name, refused)
+                ended = Ended(START_ERROR, error=refused)
+                return ended, self._terminated(container, ended, now())
+        process = self._process
+        assert process is not None  # noqa: S101 - started just now
+        running = {"running": {"startedAt": process.started}}
+        reported = asyncio.create_task(self._status.report(phase, name, running, ready=phase == "Running"))
+        try:
+            ended = await process.wait()
+        finally:
+            self._process = None
+            await reported
+        if ended.error:
+            self._note(name, ended.error)
+        return ended, self._terminated(container, ended, process.started)
+
+    async def _start(self, container: Object) -> str | None:
+        """Start the container as soon as everything that it needs is there; why it can't be, when that will not change."""
+        name = container["name"]
         while True:
             try:
-                command, env, cwd, mounts = await self._prepare()
+                command, env, cwd = await self._prepare(container)
+                if not command:
+                    return "the container names no command, and images have none of their own on the process node"
+                cwd.mkdir(parents=True, exist_ok=True)
+                self._process = await ContainerProcess.start(
+                    command,
+                    env=env,
+                    cwd=cwd,
+                    log=self.log_of(name),
+                    mark=self._uid,
+                    folder=self._folder_of(container),
+                    started=now(),
+                    memory=_memory(container),
+                )
+                return None
             except NotYet as missing:
-                await self._report("Pending", {"waiting": {"reason": missing.reason, "message": str(missing)}})
+                await self._waits(name, missing.reason, str(missing))
                 await self._pause(missing.retry_seconds)
-                continue
             except ClusterError as error:
-                log.warning("%s: %s", self._pod["metadata"]["name"], error)
+                log.warning("%s: %s", self.name, error)
                 await self._pause()
-                continue
             except OSError as error:
-                await self._report("Pending", {"waiting": {"reason": "ContainerCreating", "message": str(error)}})
+                await self._waits(name, "ContainerCreating", str(error))
                 await self._pause()
-                continue
-            started = _now()
-            code = await self._execute(command, env, cwd, started)
-            if not await self._goes_on_after(code, self._terminated(code, started, mounts)):
-                return
+
+    async def _waits(self, container: str, reason: str, message: str) -> None:
+        await self._status.report("Pending", container, {"waiting": {"reason": reason, "message": message}})
 
     async def _goes_on_after(self, code: int, state: dict[str, Any]) -> bool:
         """Report the end of the container; whether it is started again, with the delay behind us then."""
         policy = self._pod["spec"].get("restartPolicy", "Always")
         if self._deleted.is_set() or not (policy == "Always" or (policy == "OnFailure" and code != 0)):
-            await self._report("Succeeded" if code == 0 else "Failed", state)
+            await self._status.report("Succeeded" if code == 0 else "Failed", self._main, state)
             return False
-        self._restarts += 1
-        await self._report("Running", {"waiting": {"reason": "CrashLoopBackOff", "message": f"exit code {code}"}})
-        await asyncio.sleep(min(MAX_RESTART_DELAY, 2.0 ** (self._restarts - 1)))
+        self._status.restarts += 1
+        waiting = {"waiting": {"reason": "CrashLoopBackOff", "message": f"exit code {code}"}}
+        await self._status.report("Running", self._main, waiting)
+        await asyncio.sleep(min(MAX_RESTART_DELAY, 2.0 ** (self._status.restarts - 1)))
         return True
 
-    async def _prepare(self) -> tuple[list[str], dict[str, str], Path, Mounts]:
+    async def _prepare(self, container: Object) -> tuple[list[str], dict[str, str], Path]:
         """Command, environment, working directory. Raises `NotYet`."""
-        cluster, pod, container = self._host.cluster, self._pod, self._container
-        if len(pod["spec"]["containers"]) > 1 or pod["spec"].get("initContainers"):
+        cluster, pod = self._host.cluster, self._pod
+        if len(pod["spec"]["containers"]) > 1:
             raise NotYet("pods with more than one container don't run on the process node (docs/local-twin.md)")
         mounts = await mount(cluster, pod, container, self.folder)
         own = await environment(cluster, pod, container)
@@ -167,9 +247,11 @@ class PodRunner:
         folder = environments.image_folder(container.get("image", ""))
         if folder is not None:
             if not environments.is_ready(folder):
-                await self._make_environment(folder)
+                await self._make_environment(container["name"], folder)
             path = f"{environments.executables(folder)}{os.pathsep}{path}"
         limit = container.get("resources", {}).get("limits", {}).get("nvidia.com/gpu", "0")
+        devices = self._host.gpus.take(self._uid, int(limit)) if container["name"] == self._main else ""
+        self._devices.write_text(devices)
         base = {
             "PATH": path,
             "HOME": str(self.folder),
@@ -181,43 +263,24 @@ class PodRunner:
             "GLOO_SOCKET_IFNAME": "lo",
             "TP_SOCKET_IFNAME": "lo",
             "NCCL_SOCKET_IFNAME": "lo",
-            "CUDA_VISIBLE_DEVICES": self._host.gpus.take(self._uid, int(limit)),
+            "CUDA_VISIBLE_DEVICES": devices,
         }
         words = [*container.get("command", []), *container.get("args", [])]
         cwd = Path(mounts.rewrite(container.get("workingDir", "") or str(self._scratch())))
-        return [mounts.rewrite(word) for word in words], base | values, cwd, mounts
+        return [mounts.rewrite(word) for word in words], base | values, cwd
 
     def _scratch(self) -> Path:
         scratch: Path = self.folder / "tmp"
         scratch.mkdir(exist_ok=True)
         return scratch
 
-    async def _make_environment(self, folder: Path) -> None:
+    async def _make_environment(self, container: str, folder: Path) -> None:
         """Make the image's environment, telling the pod's status about it."""
-        said = f"preparing environment {folder.name} (once; minutes)"
-        await self._report("Pending", {"waiting": {"reason": "ContainerCreating", "message": said}})
+        await self._waits(container, "ContainerCreating", f"preparing environment {folder.name} (once; minutes)")
         try:
             await environments.ensure(folder, self._host.progress)
         except environments.EnvironmentFailed as error:
             raise NotYet(str(error), retry_seconds=ENVIRONMENT_RETRY_SECONDS) from None
-
-    async def _execute(self, command: list[str], env: dict[str, str], cwd: Path, started: str) -> int:
-        """Run the process to its end; the exit code. What can't be started ends as a container runtime says it."""
-        if not command:
-            self._note("the container names no command, and images have none of their own on the process node")
-            return START_ERROR
-        try:
-            cwd.mkdir(parents=True, exist_ok=True)
-            self._process = await ContainerProcess.start(command, env=env, cwd=cwd, log=self.log, mark=self._uid)
-        except OSError as error:
-            self._note(f"{command[0]}: {error.strerror or error}")
-            return START_ERROR
-        reported = asyncio.create_task(self._report("Running", {"running": {"startedAt": started}}, ready=True))
-        try:
-            return await self._process.wait()
-        finally:
-            self._process = None
-            await reported
 
     async def _end(self, life: asyncio.Task[None]) -> None:
         """Deletion: TERM, the grace that the deletion gives, KILL."""
@@ -246,74 +309,23 @@ class PodRunner:
                 log.warning("%s: deletion not confirmed: %s", metadata["name"], error)
                 await asyncio.sleep(delay)
 
-    def _terminated(self, code: int, started: str, mounts: Mounts) -> dict[str, Any]:
-        reason = "Completed" if code == 0 else "StartError" if code == START_ERROR else "Error"
-        return _over(code, reason, self._last_words(code, mounts), since=started)
+    def _terminated(self, container: Object, ended: Ended, started: str) -> dict[str, Any]:
+        reasons = {0: "Completed", START_ERROR: "StartError"}
+        reason = "OOMKilled" if ended.out_of_memory else reasons.get(ended.code, "Error")
+        return over(ended.code, reason, self._last_words(container, ended.code), since=started)
 
-    def _last_words(self, code: int, mounts: Mounts) -> str:
+    def _last_words(self, container: Object, code: int) -> str:
         """The termination message; the end of the log instead, where the container asks for that and failed in silence."""
-        path = mounts.paths[self._container.get("terminationMessagePath", "/dev/termination-log")]
-        said = _content(path)[:MAX_MESSAGE].decode(errors="replace")
-        if said or code == 0 or self._container.get("terminationMessagePolicy") != "FallbackToLogsOnError":
+        said = _content(termination_message(self.folder))[:MAX_MESSAGE].decode(errors="replace")
+        if said or code == 0 or container.get("terminationMessagePolicy") != "FallbackToLogsOnError":
             return said
-        lines = _content(self.log)[-FALLBACK_BYTES * 4 :].decode(errors="replace").splitlines()[-FALLBACK_LINES:]
+        written = _content(self.log_of(container["name"]))
+        lines = written[-FALLBACK_BYTES * 4 :].decode(errors="replace").splitlines()[-FALLBACK_LINES:]
         return "\n".join(lines)[-FALLBACK_BYTES:]
 
-    def _note(self, line: str) -> None:
-        with self.log.open("a") as output:
+    def _note(self, container: str, line: str) -> None:
+        with self.log_of(container).open("a") as output:
             output.write(f"{line}\n")
-
-    async def _report(self, phase: str, state: dict[str, Any], *, ready: bool = False) -> None:
-        """Write the pod's status; the API server may be away for a while, but not for ever."""
-        metadata = self._pod["metadata"]
-        own = self._pod.get("status", {})
-        status = {
-            "phase": phase,
-            "hostIP": HOST,
-            "hostIPs": [{"ip": HOST}],
-            "podIP": own.get("podIP"),
-            "podIPs": [{"ip": own.get("podIP")}],
-            "startTime": self._started,
-            "conditions": self._conditions(phase, ready=ready),
-            "containerStatuses": [
-                {
-                    "name": self._container["name"],
-                    "image": self._container.get("image", ""),
-                    "imageID": "",
-                    "ready": ready,
-                    "started": ready,
-                    "restartCount": self._restarts,
-                    "state": state,
-                }
-            ],
-        }
-        patch = {"metadata": {"uid": self._uid}, "status": status}
-        while True:
-            try:
-                await self._host.cluster.patch(PODS, metadata["name"], metadata["namespace"], patch, subresource="status")
-                return
-            except (NotFound, Conflict):
-                return
-            except ClusterError as error:
-                log.warning("%s: status not written: %s", metadata["name"], error)
-                await asyncio.sleep(RETRY_SECONDS)
-
-    def _conditions(self, phase: str, *, ready: bool) -> list[dict[str, Any]]:
-        before = {one["type"]: one for one in self._pod.get("status", {}).get("conditions", [])}
-        completed = {"reason": "PodCompleted"} if phase == "Succeeded" else {}
-        wanted = {
-            "PodScheduled": ("True", {}),
-            "Initialized": ("True", {}),
-            "ContainersReady": ("True" if ready else "False", completed),
-            "Ready": ("True" if ready else "False", completed),
-        }
-        conditions = []
-        for kind, (status, extra) in wanted.items():
-            old = before.get(kind, {})
-            since = old.get("lastTransitionTime") if old.get("status") == status else None
-            conditions.append({"type": kind, "status": status, "lastTransitionTime": since or _now(), **extra})
-        others = [one for kind, one in before.items() if kind not in wanted]
-        return [*conditions, *others]
 
     async def _pause(self, seconds: float = RETRY_SECONDS) -> None:
         """Wait a little while; where that is short anyhow, news end it."""
@@ -332,9 +344,10 @@ class PodRunner:
         self._host.gpus.release(self._uid)
 
 
-def _over(code: int, reason: str, message: str, *, since: str | None = None) -> dict[str, Any]:
-    state = {"exitCode": code, "reason": reason, "startedAt": since or _now(), "finishedAt": _now()}
-    return {"terminated": state | ({"message": message} if message else {})}
+def _memory(container: Object) -> float | None:
+    """The container's limit in bytes; None where it has none."""
+    limit = container.get("resources", {}).get("limits", {}).get("memory")
+    return amount(str(limit)) if limit else None
 
 
 def _content(path: Path) -> bytes:
@@ -343,7 +356,3 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
-
-
-def _now() -> str:
-    return rfc3339(time.time())

@@ -1,35 +1,67 @@
-"""One container as a process: started in a session of its own, ended with everything it started."""
+"""One container as a process: started in a session of its own, ended with everything it started, found again by a new agent."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from trainwright.local import shim
+
 # Marks every process of a pod, so that one which left its session is still found.
 MARK = "TRAINWRIGHT_PROCESS_NODE_POD"
+MEMORY_WATCH_SECONDS = 0.25
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a container ended. `code` is a kubelet's: 128 + n for signal n. `error`: why it could not even be started."""
+
+    code: int
+    error: str = ""
+    out_of_memory: bool = False
 
 
 class ContainerProcess:
-    """`mark` is the pod's uid. Exit codes are a kubelet's: 128 + n for signal n."""
+    """`mark` is the pod's uid, `folder` where the container's result is left, `memory` its limit in bytes."""
 
-    def __init__(self, process: asyncio.subprocess.Process, mark: str) -> None:
-        self._process = process
+    def __init__(self, pid: int, *, mark: str, folder: Path, memory: float | None, started: str) -> None:
+        self.pid = pid
+        self.started = started
         self._mark = mark
-        self.pid = process.pid
+        self._folder = folder
+        self._memory = memory
+        self._child: asyncio.subprocess.Process | None = None
 
     @classmethod
-    async def start(cls, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path, mark: str) -> ContainerProcess:
-        """Start it, output to the end of `log`. Raises OSError when it can't be started."""
+    async def start(
+        cls,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        log: Path,
+        mark: str,
+        folder: Path,
+        started: str,
+        memory: float | None = None,
+    ) -> ContainerProcess:
+        """Start it, output to the end of `log`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        _result(folder).unlink(missing_ok=True)
         with log.open("ab") as output:
-            process = await asyncio.create_subprocess_exec(
-                *command,
+            child = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", shim.__file__, str(_result(folder)), *command),
                 env={**env, MARK: mark},
                 cwd=cwd,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -37,22 +69,87 @@ class ContainerProcess:
                 stderr=output,
                 start_new_session=True,
             )
-        return cls(process, mark)
+        process = cls(child.pid, mark=mark, folder=folder, memory=memory, started=started)
+        process._child = child
+        with contextlib.suppress(psutil.Error):
+            facts = {"pid": child.pid, "created": psutil.Process(child.pid).create_time(), "started": started, "memory": memory}
+            _started(folder).write_text(json.dumps(facts))
+        return process
 
-    async def wait(self) -> int:
-        """The exit code; by then nothing of the pod is left, as in a container whose first process has ended."""
-        code = await self._process.wait()
+    @classmethod
+    def left_behind(cls, folder: Path, mark: str) -> ContainerProcess | None:
+        """The container that an earlier agent started here, whether it still runs or has left its result; None if neither."""
+        try:
+            facts = json.loads(_started(folder).read_text())
+        except (OSError, ValueError):
+            return None
+        process = cls(facts["pid"], mark=mark, folder=folder, memory=facts["memory"], started=facts["started"])
+        return process if process._is_alive(facts["created"]) or _result(folder).exists() else None
+
+    async def wait(self) -> Ended:
+        """Its end; by then nothing of it is left, as in a container whose first process has ended."""
+        watch = asyncio.create_task(self._watch_memory())
+        try:
+            if self._child is not None:
+                await self._child.wait()
+            else:
+                await self._left()
+            too_much = watch.done() and not watch.cancelled() and watch.exception() is None
+        finally:
+            watch.cancel()
         await asyncio.to_thread(kill_marked, self._mark, self.pid)
-        return code if code >= 0 else 128 - code
+        try:
+            said = json.loads(_result(self._folder).read_text())
+        except (OSError, ValueError):
+            # The parent was killed with the rest, so nobody learned the code.
+            said = {"code": 128 + signal.SIGKILL}
+        return Ended(said["code"], said.get("error", ""), out_of_memory=too_much)
 
     def terminate(self) -> None:
         """SIGTERM to the first process alone: it is the one that knows what to do."""
         with contextlib.suppress(ProcessLookupError):
-            self._process.terminate()
+            os.kill(self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+
+    def _is_alive(self, created: float) -> bool:
+        try:
+            return abs(psutil.Process(self.pid).create_time() - created) < 0.01 and self._is_running()
+        except psutil.Error:
+            return False
+
+    async def _left(self) -> None:
+        """Return when a container that is no child of this process has ended."""
+        while True:
+            if _result(self._folder).exists() or not self._is_running():
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _is_running(self) -> bool:
+        try:
+            return psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
+
+    async def _watch_memory(self) -> None:
+        """Return when the container holds more than its limit, having killed it as the kernel would."""
+        while True:
+            await asyncio.sleep(MEMORY_WATCH_SECONDS)
+            if self._memory is not None and await asyncio.to_thread(self._used) > self._memory:
+                self.kill()
+                return
+
+    def _used(self) -> int:
+        """Bytes that are the container's alone: what its processes share with files counts for nobody."""
+        used = 0
+        with contextlib.suppress(psutil.Error):
+            for process in psutil.Process(self.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    memory = process.memory_info()
+                    used += memory.rss - memory.shared
+        return used
 
 
 def kill_marked(mark: str, session: int | None = None) -> None:
@@ -76,3 +173,11 @@ def marked(mark: str) -> list[psutil.Process]:
             if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == mark:
                 found.append(process)
     return found
+
+
+def _result(folder: Path) -> Path:
+    return folder / "result.json"
+
+
+def _started(folder: Path) -> Path:
+    return folder / "started.json"

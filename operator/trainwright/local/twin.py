@@ -20,7 +20,7 @@ from trainwright.local import binaries
 from trainwright.local.addresses import free_port
 from trainwright.local.controlplane import ORDER, ControlPlane
 from trainwright.local.paths import home
-from trainwright.local.pod import HOST
+from trainwright.local.podstatus import HOST
 from trainwright.local.process import kill_marked
 from trainwright.local.processes import Processes
 

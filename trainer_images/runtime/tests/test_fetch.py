@@ -122,7 +122,7 @@ def test_a_fetch_that_was_killed_goes_on_with_the_files_that_are_missing(source:
         large.truncate(400 << 20)
     folder, partial = workspace / "data/train", workspace / "data/.train.partial"
     process = run(workspace, f"train=file://{source}")
-    wait_for(lambda: (partial / ".weights.bin.tmp").exists(), "the large file begun")
+    wait_for((partial / ".weights.bin.tmp").exists, "the large file begun")
     process.kill()
     process.wait()
     assert not folder.exists(), "half a data set is none"
