@@ -156,12 +156,15 @@ def _worker(pod: dict[str, Any]) -> Any:
 
 
 def test_every_pod_satisfies_the_restricted_standard() -> None:
-    spec = worker_pod(full().typed(), 0, Settings())["spec"]
-    (container,) = spec["containers"]
+    fetched = {"name": "fetched", "uri": "s3://bucket/train"}
+    spec = worker_pod(full().spec(data=[fetched]).typed(), 0, Settings())["spec"]
+    containers = [*spec["initContainers"], *spec["containers"]]
+    assert len(containers) == 2
     assert spec["automountServiceAccountToken"] is False
     assert spec["securityContext"]["runAsNonRoot"] is True
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    for container in containers:
+        assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     kinds = {next(key for key in volume if key != "name") for volume in spec["volumes"]}
-    assert kinds <= {"persistentVolumeClaim", "configMap", "emptyDir"}
+    assert kinds <= {"persistentVolumeClaim", "configMap", "downwardAPI", "emptyDir"}
     assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC"}

@@ -13,7 +13,18 @@ from support.builders import job
 from support.pods import ScriptedKubelet, ended, running
 from support.waiting import eventually
 from trainwright.cluster.memory import MemoryCluster
-from trainwright.cluster.port import CLAIMS, EVENTS, PODS, SERVICES, TRAINING_JOBS, Forbidden, Resource
+from trainwright.cluster.port import (
+    CLAIMS,
+    EVENTS,
+    PODS,
+    SERVICES,
+    TRAINING_JOBS,
+    ClusterError,
+    Forbidden,
+    Gone,
+    Resource,
+    WatchEvent,
+)
 from trainwright.controller.operator import Operator
 
 
@@ -41,8 +52,8 @@ class Counting(MemoryCluster):
 
 
 @contextlib.asynccontextmanager
-async def operating(cluster: MemoryCluster) -> AsyncIterator[Operator]:
-    operator = Operator(cluster, watch_jobs=True, progress_interval=0.1)
+async def operating(cluster: MemoryCluster, **options: Any) -> AsyncIterator[Operator]:
+    operator = Operator(cluster, watch_jobs=True, progress_interval=0.1, **options)
     task = asyncio.create_task(operator.run())
     try:
         yield operator
@@ -87,7 +98,9 @@ async def test_from_apply_to_success() -> None:
         "Succeeded": "True",
     }
     events = (await cluster.list(EVENTS, "default")).items
-    assert {event["reason"] for event in events} == {"WorkersRunning", "WorkersSucceeded"}
+    assert {event["reason"] for event in events} == {"WorkersSucceeded"}
+    own = [write for write in cluster.writes if write not in (("patch", "Pod"), ("create", "TrainingJob"))]
+    assert len(own) <= 6 + 2, "a life without failures costs at most 6 writes a job and 1 a pod"
 
 
 async def test_a_pass_with_nothing_to_do_writes_nothing() -> None:
@@ -280,3 +293,66 @@ def _exposed(operator: Operator) -> bytes:
     from prometheus_client import generate_latest
 
     return generate_latest(operator.metrics.registry)
+
+
+class Deaf(Counting):
+    """Its watches of pods end, fail or say nothing more, as a test wants."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trouble = ""
+
+    async def watch(self, resource: Resource, *args: Any, **kwargs: Any) -> AsyncIterator[WatchEvent]:
+        async for event in super().watch(resource, *args, **kwargs):
+            if resource.kind == "Pod" and self.trouble:
+                if self.trouble == "silent":
+                    await asyncio.Event().wait()
+                trouble, self.trouble = self.trouble, ""
+                if trouble == "dropped":
+                    return
+                raise Gone("too old") if trouble == "410" else ClusterError("connection reset by peer")
+            yield event
+
+
+@pytest.mark.parametrize("trouble", ["410", "dropped", "broken", "silent"])
+async def test_a_watch_in_trouble_loses_nothing(trouble: str) -> None:
+    cluster = Deaf()
+    kubelet = ScriptedKubelet(cluster)
+    async with operating(cluster, resync_seconds=0.5):
+        await cluster.create(TRAINING_JOBS, job().workers(2).build())
+        await phase(cluster, "Queued")
+        cluster.trouble = trouble
+        await kubelet.run_all("digits")
+        await phase(cluster, "Running")
+        cluster.trouble = trouble
+        await kubelet.end_all("digits")
+        await phase(cluster, "Succeeded")
+
+
+async def test_a_thousand_events_a_second_on_one_job_don_t_starve_another() -> None:
+    cluster = Counting()
+    kubelet = ScriptedKubelet(cluster)
+    async with operating(cluster):
+        await cluster.create(TRAINING_JOBS, job("noisy").workers(2).build())
+        await phase(cluster, "Queued", "noisy")
+        (pod, _) = await kubelet.pods("noisy")
+        await kubelet.run_all("noisy")
+
+        events = 0
+
+        async def storm() -> None:
+            nonlocal events
+            while True:
+                events += 1
+                patch = {"metadata": {"annotations": {"noise": str(events)}}}
+                await cluster.patch(PODS, pod["metadata"]["name"], "default", patch)
+                await asyncio.sleep(0.001 if events % 10 == 0 else 0)
+
+        storming = asyncio.create_task(storm())
+        await eventually(lambda: events > 1000)
+        await cluster.create(TRAINING_JOBS, job("quiet").workers(2).build())
+        await phase(cluster, "Queued", "quiet")
+        await kubelet.run_all("quiet")
+        await phase(cluster, "Running", "quiet")
+        assert not storming.done()
+        storming.cancel()

@@ -55,7 +55,7 @@ def next_attempt(builder: JobBuilder, typed: TrainingJob, pods: list[dict[str, A
 def test_the_first_pass_creates_the_whole_gang_and_everything_it_needs() -> None:
     typed = job().workers(2).typed()
     decided = plan(typed, Observed(), NOW, SETTINGS)
-    assert [child["kind"] for child in decided.make] == ["Service", "ConfigMap", "PersistentVolumeClaim"]
+    assert [child["kind"] for child in decided.make] == ["Service", "PersistentVolumeClaim"]
     assert [pod["metadata"]["name"] for pod in decided.create] == ["digits-a1-worker-0", "digits-a1-worker-1"]
     assert decided.status.phase is Phase.QUEUED
     assert decided.status.reason == "2 of 2 workers not scheduled yet"
@@ -66,7 +66,7 @@ def test_the_first_pass_creates_the_whole_gang_and_everything_it_needs() -> None
 def test_a_claim_outlives_the_job_and_everything_else_goes_with_it() -> None:
     decided = plan(job().workers(2).typed(), Observed(), NOW, SETTINGS)
     owned = {obj["kind"]: "ownerReferences" in obj["metadata"] for obj in (*decided.make, *decided.create)}
-    assert owned == {"Service": True, "ConfigMap": True, "PersistentVolumeClaim": False, "Pod": True}
+    assert owned == {"Service": True, "PersistentVolumeClaim": False, "Pod": True}
 
 
 def test_carrying_a_plan_out_and_planning_again_gives_an_empty_plan() -> None:

@@ -14,6 +14,7 @@ JOB_LABEL = f"{GROUP}/job"
 ATTEMPT_LABEL = f"{GROUP}/attempt"
 INDEX_LABEL = f"{GROUP}/worker-index"
 HASH_ANNOTATION = f"{GROUP}/hash"
+CONFIG_ANNOTATION = f"{GROUP}/config"
 
 CONTAINER = "worker"
 FETCH_CONTAINER = "fetch"
@@ -42,10 +43,6 @@ RESERVED_ENV = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK"
 
 def service_name(job: str) -> str:
     return job
-
-
-def config_name(job: str) -> str:
-    return f"{job}-config"
 
 
 def claim_name(job: str) -> str:

@@ -11,14 +11,12 @@ from trainwright.api.job import TrainingJob
 from trainwright.api.names import JOB_LABEL
 from trainwright.cluster.port import (
     CLAIMS,
-    CONFIG_MAPS,
     PODS,
     SERVICES,
     TRAINING_JOBS,
     AlreadyExists,
     Cluster,
     ClusterError,
-    Conflict,
     Forbidden,
     Invalid,
     NotFound,
@@ -30,7 +28,7 @@ from trainwright.plan.types import Deletion, Plan
 
 log = logging.getLogger(__name__)
 
-CHILD_KINDS: dict[str, Resource] = {resource.kind: resource for resource in (SERVICES, CONFIG_MAPS, CLAIMS)}
+CHILD_KINDS: dict[str, Resource] = {resource.kind: resource for resource in (SERVICES, CLAIMS)}
 CONCURRENCY = 32
 
 
@@ -44,7 +42,7 @@ class Executor:
 
     async def carry_out(self, job: TrainingJob, plan: Plan) -> str | None:
         """Do what the plan says. Returns why something was refused, for the job's status; raises `ClusterError` when the
-        API fails for reasons that are not the job's.
+        API fails for reasons that are not the job's. `Conflict` says that what was to be deleted has become something else.
         """
         steps = [self._make(job, child) for child in plan.make] + [self._apply(child) for child in plan.apply]
         if refused := await self._together(steps):
@@ -94,13 +92,13 @@ class Executor:
     async def _delete_job(self, job: TrainingJob) -> None:
         try:
             await self._cluster.delete(TRAINING_JOBS, job.name, job.namespace, uid=job.uid)
-        except (NotFound, Conflict):
+        except NotFound:
             log.debug("%s is gone already", job.name)
 
     async def _delete(self, job: TrainingJob, deletion: Deletion) -> None:
         try:
             await self._cluster.delete(PODS, deletion.name, job.namespace, uid=deletion.uid, grace_seconds=deletion.grace)
-        except (NotFound, Conflict):
+        except NotFound:
             log.debug("%s is gone already", deletion.name)
 
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 
 from trainwright.api.names import JOB_LABEL, MANAGED_BY_LABEL, MANAGER
-from trainwright.cluster.port import CLAIMS, CONFIG_MAPS, PODS, SERVICES, TRAINING_JOBS, Cluster, ClusterError, Object, Resource
+from trainwright.cluster.port import CLAIMS, PODS, SERVICES, TRAINING_JOBS, Cluster, ClusterError, Object, Resource
 from trainwright.controller.metrics import Metrics
 from trainwright.controller.queue import KeyedQueue
 from trainwright.controller.reconcile import Reconciler
@@ -35,12 +35,12 @@ class Operator:
         metrics: Metrics | None = None,
         progress_interval: float = 5.0,
         watch_jobs: bool = False,
+        resync_seconds: float = RESYNC_SECONDS,
     ) -> None:
+        self._resync_seconds = resync_seconds
         self.metrics = metrics or Metrics()
         self.queue = KeyedQueue(on_wait=self.metrics.queue_seconds.observe)
         self.metrics.queue_depth.set_function(lambda: len(self.queue))
-        self._cluster = cluster
-        self._namespace = namespace
         self._watch_jobs = watch_jobs
         mine = {MANAGED_BY_LABEL: MANAGER}
 
@@ -49,7 +49,7 @@ class Operator:
 
         self.jobs = Store(cluster, TRAINING_JOBS, namespace=namespace, on_change=self._wake_job)
         self.pods = store(PODS, self._wake_owner)
-        self._children = [store(resource, self._wake_owner) for resource in (SERVICES, CONFIG_MAPS, CLAIMS)]
+        self._children = [store(resource, self._wake_owner) for resource in (SERVICES, CLAIMS)]
         self.telemetry = Telemetry(interval=progress_interval, on_progress=self.queue.add)
         self._reconciler = Reconciler(
             cluster=cluster,
@@ -89,15 +89,14 @@ class Operator:
             group.create_task(self.queue.run(self._reconciler.reconcile))
 
     async def _resync(self) -> None:
-        """Now and then compare with a list: a watch that misses something must not cost more than a few minutes."""
+        """Now and then compare with a list: a watch that has gone silent must not cost more than a few minutes."""
         while True:
-            await asyncio.sleep(RESYNC_SECONDS)
-            try:
-                listed = await self._cluster.list(TRAINING_JOBS, self._namespace)
-            except ClusterError as error:
-                log.warning("resync: %s", error)
-                continue
-            self.jobs.replace(listed.items)
+            await asyncio.sleep(self._resync_seconds)
+            for store in (self.jobs, self.pods, *self._children):
+                try:
+                    await store.relist()
+                except ClusterError as error:
+                    log.warning("resync of %s: %s", store.resource.plural, error)
             for raw in self.jobs.all():
                 self._wake_job(raw)
 

@@ -30,6 +30,12 @@ log = logging.getLogger(__name__)
 STATUS_INTERVAL_SECONDS = 1.0
 # Something was refused that nothing will announce as mended: a quota, a name that is taken.
 REFUSED_RETRY_SECONDS = 5.0
+# Whoever was quicker may write again in a moment.
+CONFLICT_RETRY_SECONDS = 0.05
+
+
+_WAITING = {Phase.QUEUED, Phase.STARTING}
+"""A job passes through these in moments when there is room for it."""
 
 
 class Reconciler:
@@ -132,7 +138,7 @@ class Reconciler:
             return None
         now = self._clock()
         minor = (
-            status.phase is job.status.phase
+            (status.phase is job.status.phase or {status.phase, job.status.phase} == _WAITING)
             and status.attempt == job.status.attempt
             and status.conditions == job.status.conditions
         )
@@ -170,7 +176,7 @@ class Reconciler:
             self._jobs.put(await self._cluster.get(TRAINING_JOBS, name, namespace))
         except NotFound:
             self._jobs.drop(namespace, name)
-        return 0.0
+        return CONFLICT_RETRY_SECONDS
 
     async def _refuse(self, raw: Object, error: InvalidJob) -> None:
         """A job that got past the schema and still can't be: say what is wrong, once."""

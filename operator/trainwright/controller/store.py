@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
-from trainwright.cluster.port import Cluster, ClusterError, Gone, Object, Resource, WatchType
+from trainwright.cluster.port import Cluster, ClusterError, Gone, Object, ObjectList, Resource, WatchType
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Store:
         while True:
             try:
                 if version is None:
-                    version = await self._relist()
+                    version = await self.relist()
                     failures = 0
                 async for event in self._cluster.watch(
                     self.resource, self._namespace, labels=self._labels, resource_version=version
@@ -111,17 +111,18 @@ class Store:
                 log.warning("watch of %s: %s; again in %.1f s", self.resource.plural, error, delay)
                 await asyncio.sleep(delay)
 
-    async def _relist(self) -> str:
+    async def relist(self) -> str:
+        """Make the copy what a list says; the version that it is of. Raises `ClusterError`."""
         listed = await self._cluster.list(self.resource, self._namespace, labels=self._labels)
-        self.replace(listed.items)
+        self.replace(listed)
         self.synced.set()
         return listed.resource_version
 
-    def replace(self, objects: Iterable[Object]) -> None:
-        """Make the copy what a fresh list says."""
-        fresh = {_key(obj): obj for obj in objects}
+    def replace(self, listed: ObjectList) -> None:
+        """Make the copy what a fresh list says; what is newer than the list is none of its business."""
+        fresh = {_key(obj): obj for obj in listed.items}
         for key, old in list(self._objects.items()):
-            if key not in fresh:
+            if key not in fresh and _version(old) <= int(listed.resource_version):
                 del self._objects[key]
                 self._note(key, old, None)
                 self._on_change(old)

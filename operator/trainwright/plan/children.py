@@ -1,13 +1,11 @@
-"""Children of a job other than its pods: the headless Service, the recipe's configuration, the workspace's claim."""
+"""Children of a job other than its pods: the headless Service, and the claim of its workspace."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
 from trainwright.api.job import TrainingJob
-from trainwright.api.names import CONFIG_FILE, JOB_LABEL, claim_name, config_name, service_name
+from trainwright.api.names import JOB_LABEL, claim_name, service_name
 from trainwright.observe.observed import Observed
 from trainwright.plan.metadata import labels, owner, with_hash
 
@@ -17,8 +15,6 @@ _IMMUTABLE = ("PersistentVolumeClaim",)
 def wanted(job: TrainingJob) -> list[dict[str, Any]]:
     """The children a job should have."""
     children = [_service(job)]
-    if job.spec.recipe:
-        children.append(_config(job))
     if job.spec.workspace.size:
         children.append(_claim(job))
     return [with_hash(child) for child in children]
@@ -48,17 +44,6 @@ def _service(job: TrainingJob) -> dict[str, Any]:
         "kind": "Service",
         "metadata": _metadata(job, service_name(job.name)),
         "spec": {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": {JOB_LABEL: job.name}},
-    }
-
-
-def _config(job: TrainingJob) -> dict[str, Any]:
-    assert job.spec.recipe is not None  # noqa: S101 - the caller asked first
-    text = yaml.safe_dump(job.spec.recipe.config, sort_keys=True, allow_unicode=True)
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": _metadata(job, config_name(job.name)),
-        "data": {CONFIG_FILE: text},
     }
 
 

@@ -82,14 +82,13 @@ def _advance(job: TrainingJob, status: TrainingJobStatus, observed: Observed, no
     make, apply = difference(job, observed)
     present = {worker.index for worker in workers}
     missing = [index for index in range(job.spec.workers) if index not in present]
-    status, events = _alive(job, status, workers, now)
+    status = _alive(job, status, workers, now)
     return Plan(
         status=status,
         make=tuple(make),
         apply=tuple(apply),
         create=tuple(worker_pod(job, index, settings) for index in missing),
         delete=stale,
-        events=events,
     )
 
 
@@ -108,9 +107,7 @@ def _succeeded(job: TrainingJob, status: TrainingJobStatus, now: float) -> Plan:
     return Plan(status=status, events=(Event(reason=Reason.WORKERS_SUCCEEDED, message=message, key="succeeded"),))
 
 
-def _alive(
-    job: TrainingJob, status: TrainingJobStatus, workers: list[Worker], now: float
-) -> tuple[TrainingJobStatus, tuple[Event, ...]]:
+def _alive(job: TrainingJob, status: TrainingJobStatus, workers: list[Worker], now: float) -> TrainingJobStatus:
     """Queued, starting or running, from how far the slowest worker is.
 
     The pods that are missing are created in this very pass, so the gang is then created whole; a pass that can't
@@ -125,7 +122,6 @@ def _alive(
         (ConditionType.CREATED, True, Reason.GANG_CREATED, f"attempt {job.attempt}: {_pods(desired)} created"),
     )
     if len(up) == desired:
-        events = []
         if not is_true(job.status, ConditionType.RUNNING):
             resumed = status.progress.resumed_from if status.progress else None
             message = f"attempt {job.attempt}: {_runs(desired)}" + (f", resumed from step {resumed}" if resumed else "")
@@ -136,12 +132,11 @@ def _alive(
                 (ConditionType.RUNNING, True, Reason.WORKERS_RUNNING, message),
                 (ConditionType.RESTARTING, False, Reason.RESTARTED, message),
             )
-            events = [Event(reason=Reason.WORKERS_RUNNING, message=message, key=f"running-{job.attempt}")]
         update = {"phase": Phase.RUNNING, "reason": None, "start_time": status.start_time or rfc3339(now)}
-        return status.model_copy(update=update), tuple(events)
+        return status.model_copy(update=update)
     scheduled = all(worker.scheduled for worker in workers) and len(workers) == desired
     phase = Phase.STARTING if scheduled else Phase.QUEUED
-    return status.model_copy(update={"phase": phase, "reason": _waiting(job, workers, scheduled=scheduled)}), ()
+    return status.model_copy(update={"phase": phase, "reason": _waiting(job, workers, scheduled=scheduled)})
 
 
 def _waiting(job: TrainingJob, workers: list[Worker], *, scheduled: bool) -> str:

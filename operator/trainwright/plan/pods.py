@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import yaml
+
 from trainwright.api.job import TrainingJob
 from trainwright.api.model import whole_cores
 from trainwright.api.names import (
     ATTEMPT_LABEL,
     CODE_DIR,
+    CONFIG_ANNOTATION,
     CONFIG_DIR,
     CONFIG_FILE,
     CONTAINER,
@@ -60,6 +63,7 @@ def worker_pod(job: TrainingJob, index: int, settings: Settings) -> dict[str, An
             "namespace": job.namespace,
             "labels": {**labels(job), ATTEMPT_LABEL: str(job.attempt), INDEX_LABEL: str(index)},
             "ownerReferences": [owner(job)],
+            **_annotations(job),
         },
         "spec": {
             "hostname": hostname(job.name, index),
@@ -96,6 +100,14 @@ def worker_pod(job: TrainingJob, index: int, settings: Settings) -> dict[str, An
             **_placement(job),
         },
     }
+
+
+def _annotations(job: TrainingJob) -> dict[str, Any]:
+    """The recipe's configuration: it can't change under a pod that carries it, and costs no object of its own."""
+    if not job.spec.recipe:
+        return {}
+    text = yaml.safe_dump(job.spec.recipe.config, sort_keys=True, allow_unicode=True)
+    return {"annotations": {CONFIG_ANNOTATION: text}}
 
 
 def _fetch(job: TrainingJob, settings: Settings, environment: list[dict[str, Any]]) -> dict[str, Any]:

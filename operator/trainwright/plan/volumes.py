@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trainwright.api.job import TrainingJob
-from trainwright.api.names import CODE_DIR, CONFIG_DIR, DATA_DIR, WORKSPACE_DIR, claim_name, config_name
+from trainwright.api.names import CODE_DIR, CONFIG_ANNOTATION, CONFIG_DIR, CONFIG_FILE, DATA_DIR, WORKSPACE_DIR, claim_name
 from trainwright.api.spec import Code, Data
 
 Volume = dict[str, Any]
@@ -18,7 +18,8 @@ def volumes(job: TrainingJob) -> tuple[list[Volume], list[Mount]]:
     made: list[Volume] = [workspace_volume(job)]
     mounts: list[Mount] = [workspace_mount(job)]
     if spec.recipe:
-        made.append({"name": "config", "configMap": {"name": config_name(job.name)}})
+        item = {"path": CONFIG_FILE, "fieldRef": {"fieldPath": f"metadata.annotations['{CONFIG_ANNOTATION}']"}}
+        made.append({"name": "config", "downwardAPI": {"items": [item]}})
         mounts.append({"name": "config", "mountPath": CONFIG_DIR, "readOnly": True})
     if spec.code:
         made.append({"name": "code", **_source(spec.code)})

@@ -1,0 +1,161 @@
+"""The operator without its loop: one pass after another on a clock of the test's, over a cluster that can be made to fail.
+
+What the real loop adds (queue, watches) has tests of its own; here every run is the same as the one before it, so that a
+test can kill the operator at each of its calls in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from trainwright.cluster.memory import MemoryCluster
+from trainwright.cluster.port import (
+    CLAIMS,
+    PODS,
+    SERVICES,
+    TRAINING_JOBS,
+    ClusterError,
+    Object,
+    ObjectList,
+    Resource,
+    WatchEvent,
+)
+from trainwright.controller.metrics import Metrics
+from trainwright.controller.reconcile import Reconciler
+from trainwright.controller.store import Store
+from trainwright.controller.telemetry import Telemetry
+from trainwright.plan.types import Settings
+
+START = 1795254000.0
+NAME, NAMESPACE = "digits", "default"
+
+
+class Killed(BaseException):
+    """The operator's process ends here. Not an Exception: nothing of the operator's may catch it."""
+
+
+class View:
+    """The operator's connection. `interfere` is asked before and after each write and may raise instead of letting it pass."""
+
+    def __init__(self, cluster: MemoryCluster, interfere: Callable[[str], None]) -> None:
+        self._cluster = cluster
+        self._interfere = interfere
+        self.dead = False
+
+    async def _through(self, call: Any, *, write: bool = True) -> Any:
+        if self.dead:
+            raise Killed
+        try:
+            if write:
+                self._interfere("before")
+            result = await call()
+            if write:
+                self._interfere("after")
+        except Killed:
+            self.dead = True
+            raise
+        return result
+
+    async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object:
+        found: Object = await self._through(lambda: self._cluster.get(resource, name, namespace), write=False)
+        return found
+
+    async def list(
+        self, resource: Resource, namespace: str | None = None, *, labels: Mapping[str, str] | None = None
+    ) -> ObjectList:
+        found: ObjectList = await self._through(lambda: self._cluster.list(resource, namespace, labels=labels), write=False)
+        return found
+
+    def watch(self, *_: Any, **__: Any) -> AsyncIterator[WatchEvent]:
+        raise AssertionError("the driver looks for itself")
+
+    async def create(self, resource: Resource, obj: Object) -> Object:
+        made: Object = await self._through(lambda: self._cluster.create(resource, obj))
+        return made
+
+    async def apply(self, resource: Resource, obj: Object, *, manager: str = "trainwright") -> Object:
+        made: Object = await self._through(lambda: self._cluster.apply(resource, obj, manager=manager))
+        return made
+
+    async def patch(
+        self, resource: Resource, name: str, namespace: str | None, patch: Object, *, subresource: str | None = None
+    ) -> Object:
+        made: Object = await self._through(lambda: self._cluster.patch(resource, name, namespace, patch, subresource=subresource))
+        return made
+
+    async def delete(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str | None = None,
+        *,
+        uid: str | None = None,
+        grace_seconds: int | None = None,
+    ) -> None:
+        await self._through(lambda: self._cluster.delete(resource, name, namespace, uid=uid, grace_seconds=grace_seconds))
+
+    async def logs(self, *_: Any, **__: Any) -> str:
+        raise AssertionError("the operator reads no logs")
+
+    async def close(self) -> None:
+        return
+
+
+class Driver:
+    """Operators, one after the other, on one cluster. `kills` and `errors` count what has been done to them."""
+
+    def __init__(self, interfere: Callable[[str], None] = lambda _: None) -> None:
+        self.cluster = MemoryCluster()
+        self.now = START
+        self.kills = 0
+        self.errors = 0
+        self.interfere = interfere
+        self._begin()
+
+    def _begin(self) -> None:
+        view = View(self.cluster, self._asked)
+        self.jobs = Store(view, TRAINING_JOBS)
+        self._pods, self._services, self._claims = (
+            Store(view, resource, index="trainwright.dev/job") for resource in (PODS, SERVICES, CLAIMS)
+        )
+        self._reconciler = Reconciler(
+            cluster=view,
+            jobs=self.jobs,
+            pods=self._pods,
+            children=[self._services, self._claims],
+            telemetry=Telemetry(interval=5.0, on_progress=lambda _: None),
+            metrics=Metrics(),
+            settings=Settings(),
+            clock=lambda: self.now,
+        )
+
+    def _asked(self, moment: str) -> None:
+        self.interfere(moment)
+
+    async def settle(self, *, patience: float = 60.0) -> None:
+        """Passes until nothing more is to be done; waits of up to `patience` seconds in all pass on the test's clock."""
+        for _ in range(300):
+            for store in (self.jobs, self._pods, self._services, self._claims):
+                store.replace(await self.cluster.list(store.resource))
+            before = self.cluster._version
+            try:
+                later = await self._reconciler.reconcile(f"{NAMESPACE}/{NAME}")
+            except Killed:
+                self.kills += 1
+                self._begin()
+                continue
+            except ClusterError:
+                self.errors += 1
+                continue
+            if self.cluster._version != before or later == 0:
+                continue
+            if later is None or later > patience:
+                return
+            patience -= later
+            self.now += later
+        raise AssertionError("the operator never comes to rest")
+
+    async def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = (await self.cluster.get(TRAINING_JOBS, NAME, NAMESPACE)).get("status", {})
+        return found
