@@ -12,6 +12,7 @@ from trainwright.api.job import TrainingJob, parse
 from trainwright.api.status import ConditionType, Phase
 from trainwright.observe.observed import Observed, observe
 from trainwright.observe.progress import TrainingProgress
+from trainwright.observe.times import rfc3339
 from trainwright.plan import backoff
 from trainwright.plan.accounting import so_far
 from trainwright.plan.children import wanted
@@ -223,6 +224,23 @@ def test_a_pod_deleted_by_hand_restarts_the_gang_and_is_not_counted() -> None:
     assert (typed.status.restarts.failure, typed.status.restarts.infrastructure) == (0, 1)
     assert typed.status.restarts.last is not None
     assert (typed.status.restarts.last.cause, typed.status.restarts.last.pod) == ("Deleted", "digits-a1-worker-1")
+
+
+def test_a_pod_whose_deletion_nobody_confirms_is_lost_with_its_node() -> None:
+    """What the taint manager leaves of a node that is away: pods that run, marked for deletion, for ever."""
+    builder = job().workers(2).run_policy(backoffLimit=0)
+    typed, pods = created(builder)
+    pods = [running(pod) for pod in pods]
+    pods[1]["metadata"] |= {"deletionTimestamp": rfc3339(NOW + 30), "deletionGracePeriodSeconds": 30}
+    decided = plan(typed, see(typed, pods), NOW, SETTINGS)
+    assert decided.status.phase is Phase.RUNNING
+    assert decided.requeue_after == pytest.approx(30 + SETTINGS.stuck_after, abs=1)
+    decided = plan(typed, see(typed, pods), NOW + 31 + SETTINGS.stuck_after, SETTINGS)
+    assert (decided.status.phase, decided.status.attempt) == (Phase.RESTARTING, 2)
+    assert decided.status.restarts.last is not None
+    assert decided.status.restarts.last.cause == "NodeLost"
+    assert "was lost with its node: node-1 does not answer" in (decided.status.reason or "")
+    assert decided.status.restarts.failure == 0
 
 
 def test_eviction_and_preemption_are_not_counted() -> None:
@@ -463,8 +481,21 @@ class TestWhatAUserMaySayOfPods:
         assert by_name["KEY"] == {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k", "optional": False}}}
         assert by_name["PLAIN"] == {"name": "PLAIN", "value": "x"}
         assert spec["nodeSelector"] == {"gpu": "h200"}
-        assert spec["tolerations"] == [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]
+        own, *away = spec["tolerations"]
+        assert own == {"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}
+        assert {one["key"]: one["tolerationSeconds"] for one in away} == {
+            "node.kubernetes.io/not-ready": 60,
+            "node.kubernetes.io/unreachable": 60,
+        }
         assert spec["priorityClassName"] == "high"
+
+    def test_who_tolerates_a_lost_node_for_longer_is_heard(self) -> None:
+        patient = {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}
+        spec = worker_pod(job().spec(placement={"tolerations": [patient]}).typed(), 0, SETTINGS)["spec"]
+        assert [one["key"] for one in spec["tolerations"]] == [patient["key"], "node.kubernetes.io/not-ready"]
+        everything = {"operator": "Exists"}
+        spec = worker_pod(job().spec(placement={"tolerations": [everything]}).typed(), 0, SETTINGS)["spec"]
+        assert spec["tolerations"] == [everything]
 
     def test_a_command_in_an_image_of_one_s_own_runs_as_it_is(self) -> None:
         builder = job().spec(recipe=None, command=["python", "train.py"], image="example.com/mine:1")

@@ -8,14 +8,16 @@ import contextlib
 import logging
 import os
 import signal
-import sys
+import socket
 from collections.abc import AsyncIterator
 
 import kopf
 
 from trainwright.cluster.kube import KubeCluster
 from trainwright.cluster.port import ClusterError
+from trainwright.controller import logs
 from trainwright.controller.handlers import registry_for
+from trainwright.controller.leader import Leader
 from trainwright.controller.metrics import Metrics
 from trainwright.controller.operator import Operator
 from trainwright.controller.server import serving
@@ -48,7 +50,24 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--registry", default=Settings.registry, help="where the trainer images are")
     parser.add_argument("--tag", default=Settings.tag, help="tag of the trainer images")
+    parser.add_argument(
+        "--node-lost-after",
+        type=int,
+        default=Settings.node_lost_after,
+        metavar="SECONDS",
+        help="how long a node may be away before the pods on it are given up (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--leader-elect", action="store_true", help="of several replicas one works and the others stand by, by a Lease"
+    )
+    parser.add_argument(
+        "--lease-namespace",
+        default=os.environ.get("POD_NAMESPACE", "default"),
+        metavar="NAMESPACE",
+        help="where the Lease lies (default: the operator's own namespace)",
+    )
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    parser.add_argument("--log-format", default="text", choices=["text", "json"], help="readable lines, or an object a line")
     return parser.parse_args()
 
 
@@ -68,18 +87,32 @@ async def operate(options: argparse.Namespace) -> None:
     operator = Operator(
         cluster,
         namespace=options.namespace,
-        settings=Settings(registry=options.registry, tag=options.tag),
+        settings=Settings(registry=options.registry, tag=options.tag, node_lost_after=options.node_lost_after),
         metrics=metrics,
         progress_interval=options.progress_interval,
     )
     stop = asyncio.Event()
     watching = asyncio.Event()
+    # One leader for each scope: an operator of one namespace does not stand in the way of another's.
+    leader = Leader(
+        cluster,
+        name=f"trainwright-operator-{options.namespace}" if options.namespace else "trainwright-operator",
+        namespace=options.lease_namespace,
+        identity=f"{socket.gethostname()}-{os.getpid()}",
+    )
+
+    def healthy() -> bool:
+        return (operator.ready and watching.is_set()) or (options.leader_elect and not leader.leads)
+
     host, _, port = options.listen.rpartition(":")
     async with (
         closing(cluster),
-        serving(host, int(port), metrics.registry, lambda: operator.ready and watching.is_set()) as bound,
+        serving(host, int(port), metrics.registry, healthy) as bound,
     ):
         log.info("operator listens on %s:%d, watches %s", host, bound, options.namespace or "all namespaces")
+        signals = asyncio.create_task(_stop_on_signals(stop, after=watching), name="signals")
+        if options.leader_elect and not await _leads(leader, signals):
+            return
         kopf_task = asyncio.create_task(
             kopf.operator(
                 registry=registry_for(operator, cluster),
@@ -93,16 +126,29 @@ async def operate(options: argparse.Namespace) -> None:
         # Ours end before kopf does: kopf takes every task it finds in the loop for one of its own, and waits for it.
         tasks = [
             asyncio.create_task(operator.run(), name="operator"),
-            asyncio.create_task(_stop_on_signals(stop, after=watching), name="signals"),
+            *([asyncio.create_task(leader.hold(), name="leader")] if options.leader_elect else []),
+            signals,
         ]
         await asyncio.wait([*tasks, kopf_task], return_when=asyncio.FIRST_COMPLETED)
         broken = next((task for task in (*tasks, kopf_task) if task.done() and task.exception() is not None), None)
         for task in (*tasks, kopf_task):
             task.cancel()
             await asyncio.wait([task], timeout=SHUTDOWN_SECONDS)
+        await leader.release()
     if broken is not None:
         # A restart is cheap and starts from a fresh list; limping on is neither.
         raise SystemExit(f"{broken.get_name()} ended unexpectedly: {broken.exception()!r}")
+
+
+async def _leads(leader: Leader, stopped: asyncio.Task[None]) -> bool:
+    """Wait until this replica leads; False when it is asked to stop before."""
+    acquiring = asyncio.create_task(leader.acquire())
+    await asyncio.wait([acquiring, stopped], return_when=asyncio.FIRST_COMPLETED)
+    if stopped.done():
+        acquiring.cancel()
+        return False
+    await acquiring
+    return True
 
 
 async def _stop_on_signals(stop: asyncio.Event, *, after: asyncio.Event) -> None:
@@ -121,8 +167,7 @@ async def _stop_on_signals(stop: asyncio.Event, *, after: asyncio.Event) -> None
 
 def main() -> None:
     options = arguments()
-    logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("kopf").setLevel(logging.WARNING)
+    logs.configure(options.log_level, options.log_format)
     try:
         asyncio.run(operate(options))
     except (ClusterError, OSError) as error:

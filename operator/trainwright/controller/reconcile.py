@@ -14,6 +14,7 @@ from trainwright.api.spec import FrameworkName, TrainingJobSpec
 from trainwright.api.status import ConditionType, Phase, TrainingJobStatus
 from trainwright.cluster.port import EVENTS, PODS, TRAINING_JOBS, AlreadyExists, Cluster, ClusterError, Conflict, NotFound, Object
 from trainwright.controller.execute import Executor
+from trainwright.controller.logs import JOB
 from trainwright.controller.metrics import Metrics
 from trainwright.controller.store import Store
 from trainwright.controller.telemetry import Telemetry
@@ -68,6 +69,7 @@ class Reconciler:
     async def reconcile(self, key: str) -> float | None:
         """One pass; returns in how many seconds another is wanted. Raises what the API raised, after logging it."""
         started = time.monotonic()
+        JOB.set(key)
         result = "error"
         try:
             later = await self._pass(key)
@@ -77,10 +79,10 @@ class Reconciler:
             result = "conflict"
             later = await self._refresh(key)
         except ClusterError as error:
-            log.warning("%s: %s", key, error)
+            log.warning("%s", error)
             raise
         except Exception:
-            log.exception("%s: the pass failed", key)
+            log.exception("the pass failed")
             raise
         finally:
             self._metrics.reconciles.labels(result).inc()
@@ -221,7 +223,7 @@ class Reconciler:
         except AlreadyExists:
             log.debug("event %s was sent before", event.key)
         except ClusterError as error:
-            log.warning("%s/%s: event %s not sent: %s", job.namespace, job.name, event.reason, error)
+            log.warning("event %s not sent: %s", event.reason, error)
 
     def _forget(self, key: str) -> None:
         namespace, name = key.split("/", 1)

@@ -49,6 +49,10 @@ class Worker:
     def ended(self) -> bool:
         return self.state in (WorkerState.SUCCEEDED, WorkerState.FAILED)
 
+    def stuck(self, now: float, patience: float) -> bool:
+        """Whether it should have ended `patience` seconds ago: its node doesn't confirm the deletion."""
+        return not self.ended and self.delete_by is not None and now > self.delete_by + patience
+
 
 def observe_worker(pod: dict[str, Any]) -> Worker | None:
     """The worker behind a pod; None when the pod carries no usable labels of ours."""

@@ -31,9 +31,7 @@ def stale_pods(job: TrainingJob, observed: Observed, settings: Settings) -> tupl
 def in_the_way(job: TrainingJob, observed: Observed, now: float, settings: Settings) -> list[Worker]:
     """Workers of other attempts that may still write: the next attempt waits for them, but not for a node that is lost."""
     return [
-        worker
-        for worker in observed.other_than(job.attempt)
-        if not worker.ended and not (worker.delete_by is not None and now > worker.delete_by + settings.stuck_after)
+        worker for worker in observed.other_than(job.attempt) if not worker.ended and not worker.stuck(now, settings.stuck_after)
     ]
 
 

@@ -61,7 +61,7 @@ def _decide(job: TrainingJob, observed: Observed, now: float, settings: Settings
 def _advance(job: TrainingJob, status: TrainingJobStatus, observed: Observed, now: float, settings: Settings) -> Plan:
     """Failed? Otherwise bring the gang up."""
     workers = observed.of(job.attempt)
-    if found := failures(job, workers, now):
+    if found := failures(job, workers, now, settings):
         if wait := undecided(found, workers, now, settings):
             return Plan(status=status, requeue_after=wait)
         status, event = after_failure(job, status, found, now)
@@ -89,7 +89,14 @@ def _advance(job: TrainingJob, status: TrainingJobStatus, observed: Observed, no
         apply=tuple(apply),
         create=tuple(worker_pod(job, index, settings) for index in missing),
         delete=stale,
+        requeue_after=_until_stuck(workers, now, settings),
     )
+
+
+def _until_stuck(workers: list[Worker], now: float, settings: Settings) -> float | None:
+    """Seconds until a pod that is being deleted counts as stuck; nothing announces that."""
+    waits = [worker.delete_by + settings.stuck_after - now for worker in workers if worker.delete_by and not worker.ended]
+    return max(0.5, min(waits) + 0.5) if waits else None
 
 
 def _finished(job: TrainingJob, observed: Observed, now: float) -> Plan:

@@ -35,6 +35,7 @@ NON_ROOT = 65532
 GPU = "nvidia.com/gpu"
 GRACE_SECONDS = 30
 DEFAULT_CHECKPOINT_SECONDS = 300
+_NODE_AWAY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 FETCH_IMAGE = "torch"
 _CONFINED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -97,7 +98,7 @@ def worker_pod(job: TrainingJob, index: int, settings: Settings) -> dict[str, An
             ],
             **_fetch(job, settings, environment),
             "volumes": pod_volumes,
-            **_placement(job),
+            **_placement(job, settings),
         },
     }
 
@@ -133,10 +134,17 @@ def _fetch(job: TrainingJob, settings: Settings, environment: list[dict[str, Any
     return {"initContainers": [container]}
 
 
-def _placement(job: TrainingJob) -> dict[str, Any]:
-    """The fields of a pod's spec that say where it may run."""
-    placement = job.spec.placement.wire()
-    return {name: value for name, value in placement.items() if value}
+def _placement(job: TrainingJob, settings: Settings) -> dict[str, Any]:
+    """The fields of a pod's spec that say where it may run, and for how long without news of its node."""
+    placement = {name: value for name, value in job.spec.placement.wire().items() if value}
+    own = placement.pop("tolerations", [])
+    spoken_for = {one.get("key") for one in own if one.get("effect", "NoExecute") == "NoExecute"}
+    patience = [
+        {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": settings.node_lost_after}
+        for key in _NODE_AWAY
+        if spoken_for.isdisjoint((key, None))
+    ]
+    return {**placement, "tolerations": [*own, *patience]}
 
 
 def _environment(job: TrainingJob, who: Identity) -> list[dict[str, Any]]:

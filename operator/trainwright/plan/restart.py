@@ -19,9 +19,16 @@ from trainwright.plan.status import concluded, is_true, with_conditions
 from trainwright.plan.types import Event, Settings
 
 
-def failures(job: TrainingJob, workers: list[Worker], now: float) -> list[Failure]:
-    """All failures of the current attempt. Once the gang was created whole, a pod that is missing has been deleted."""
+def failures(job: TrainingJob, workers: list[Worker], now: float, settings: Settings) -> list[Failure]:
+    """All failures of the current attempt. Once the gang was created whole, a pod that is missing has been deleted; one whose
+    deletion nobody confirms is on a node that is lost.
+    """
     found = [worker.failure for worker in workers if worker.failure is not None]
+    found += [
+        Failure(pod=worker.name, index=worker.index, cause=Cause.NODE_LOST, time=now, message=f"{worker.node} does not answer")
+        for worker in workers
+        if worker.failure is None and worker.stuck(now, settings.stuck_after)
+    ]
     if is_true(job.status, ConditionType.CREATED):
         present = {worker.index for worker in workers}
         found += [

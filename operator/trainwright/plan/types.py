@@ -24,6 +24,8 @@ class Settings:
     broken_gang_grace: int = 5
     # A pod that outlives its grace by this much is on a node that doesn't answer; the next attempt goes on without it.
     stuck_after: float = 15.0
+    # How long a node may be away before its pods are given up (Kubernetes' own default is 300 s: a gang would stand still).
+    node_lost_after: int = 60
     # How long a rank that only says "my peer vanished" is not believed to be the first, while others may still report.
     settle: float = 3.0
     # The first restart is immediate; the second waits this long, each further one twice as long as the one before.

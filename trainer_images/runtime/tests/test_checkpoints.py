@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from trainwright_runtime.checkpoint import CheckpointStore, NoUsableCheckpoint
+from trainwright_runtime.checkpoint import CheckpointStore, NoUsableCheckpoint, Superseded
 from trainwright_runtime.sealed import read_seal, verify
 
 CONTENT = {"model.pt": b"weights " * 5000, "rank-0.pt": b"random"}
@@ -249,3 +249,16 @@ def test_a_writer_that_an_older_attempt_left_behind_can_only_lose(tmp_path: Path
     newest = CheckpointStore(tmp_path, keep=100).newest()
     assert newest is not None
     assert newest.step == 59
+
+
+def test_a_writer_whose_attempt_is_over_is_refused_and_harms_nothing(tmp_path: Path) -> None:
+    old, new = CheckpointStore(tmp_path, keep=1), CheckpointStore(tmp_path, keep=1)
+    old.prepare()
+    old.write(10, {"a": lambda stream: stream.write(b"old")}, {})
+    new.prepare()
+    new.write(20, {"a": lambda stream: stream.write(b"new")}, {})
+    with pytest.raises(Superseded, match="another attempt"):
+        old.write(30, {"a": lambda stream: stream.write(b"late")}, {})
+    newest = new.newest()
+    assert newest is not None
+    assert (newest.step, (newest.path / "a").read_bytes()) == (20, b"new")

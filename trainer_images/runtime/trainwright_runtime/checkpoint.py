@@ -10,6 +10,7 @@ import dataclasses
 import os
 import re
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from trainwright_runtime.exits import say
 from trainwright_runtime.sealed import MANIFEST, Damaged, Incomplete, Writer, read_seal, recover, remove, verify, write_sealed
 
+_WRITER = ".writer"
 _STEP = re.compile(r"step-(\d+)")
 
 
@@ -38,8 +40,15 @@ class Checkpoint:
         return sum(int(file["bytes"]) for file in self.manifest["files"].values())
 
 
+class Superseded(Exception):
+    """Another process has begun to write here since; this one belongs to an attempt that is over."""
+
+
 class CheckpointStore:
     """The checkpoints in one directory. Any number of processes may read; one at a time writes.
+
+    Which one is settled by `prepare`: the last that called it writes, and every other is refused. On a node that has lost its
+    network an old attempt may train on long after the next one has started elsewhere.
 
     With `only_uid`, checkpoints of other jobs are not seen: neither resumed from nor counted or deleted.
     """
@@ -48,19 +57,39 @@ class CheckpointStore:
         self._directory = directory
         self._keep = keep
         self._only_uid = only_uid
+        self._token: str | None = None
 
     def prepare(self) -> None:
-        """Put back or remove what a killed writer left. Only for the one process that writes."""
+        """Become the one that writes; put back or remove what a killed writer left."""
         self._directory.mkdir(parents=True, exist_ok=True)
+        self._token = uuid.uuid4().hex
+        beside = self._directory / f"{_WRITER}-{self._token}"
+        beside.write_text(self._token)
+        beside.rename(self._directory / _WRITER)
         recover(self._directory, "step-*")
 
     def write(self, step: int, files: Mapping[str, Writer], facts: Mapping[str, Any]) -> Checkpoint:
-        """Write one checkpoint, then delete what is more than `keep`. Raises OSError; what was there before stays."""
+        """Write one checkpoint, then delete what is more than `keep`.
+
+        Raises OSError or `Superseded`; what was there before stays.
+        """
         self._directory.mkdir(parents=True, exist_ok=True)
+        self._require_ours()
         path = self._directory / f"step-{step}"
         manifest = write_sealed(path, files, {"step": step, "time": time.time(), **facts})
+        self._require_ours()
         self._prune(written=step)
         return Checkpoint(path=path, step=step, manifest=manifest)
+
+    def _require_ours(self) -> None:
+        if self._token is None:
+            return
+        try:
+            writer = (self._directory / _WRITER).read_text()
+        except FileNotFoundError:
+            return
+        if writer != self._token:
+            raise Superseded("another attempt writes checkpoints here since; this one is over")
 
     def newest(self) -> Checkpoint | None:
         """The newest complete checkpoint whose files are what its manifest says; None when there is no complete one.

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from trainwright_runtime.checkpoint import Checkpoint, CheckpointStore, NoUsableCheckpoint
+from trainwright_runtime.checkpoint import Checkpoint, CheckpointStore, NoUsableCheckpoint, Superseded
 from trainwright_runtime.environment import RankEnvironment
 from trainwright_runtime.exits import Exit, leave, say
 from trainwright_runtime.progress import reporter
@@ -267,6 +267,8 @@ class Run:
         try:
             self._in_flight.result()
             self._failed_saves = 0
+        except Superseded:
+            raise
         except Exception:
             self._failed_saves += 1
             if must_succeed or self._failed_saves >= MAX_FAILED_SAVES:
