@@ -7,12 +7,12 @@ import sys
 from rich.markup import escape
 
 from trainwright.api.job import InvalidJob
-from trainwright.cli import jobs, run, twin
+from trainwright.cli import chaos, jobs, run, twin
 from trainwright.cli.app import UserError, app, err
 from trainwright.cluster.port import ClusterError
 
 # Importing them is what adds their commands.
-COMMANDS = (jobs, run, twin)
+COMMANDS = (chaos, jobs, run, twin)
 
 
 def main() -> None:

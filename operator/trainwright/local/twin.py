@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import json
 import os
 import shutil
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 
 from trainwright.cluster.kube import KubeCluster
 from trainwright.cluster.port import NODES, ClusterError
@@ -85,6 +88,22 @@ class Twin:
         None means as many as the twin had before, so that mending it doesn't change it; a new one has one node without GPUs.
         Raises `ControlPlaneUnavailable` when there is none to be had, `TwinFailed` when a part doesn't start.
         """
+        with self._alone(progress):
+            return await self._up(nodes, gpus_per_node, operator=operator, progress=progress)
+
+    @contextlib.contextmanager
+    def _alone(self, progress: Progress) -> Iterator[None]:
+        """Of several that bring the same twin up, one at a time."""
+        self.state.parent.mkdir(parents=True, exist_ok=True)
+        with (self.state.parent / f".{self.name}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                progress("somebody else is bringing this twin up; waiting")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    async def _up(self, nodes: int | None, gpus_per_node: int | None, *, operator: bool, progress: Progress) -> Path:
         programs = await asyncio.to_thread(binaries.ensure, progress)
         plane = ControlPlane(self.state, programs, name=self.name)
         kubeconfig = await plane.start(progress)
@@ -152,6 +171,16 @@ class Twin:
             nodes=nodes,
         )
 
+    def process(self, name: str) -> psutil.Process | None:
+        """The running process of that name: a part of the control plane, a node, `operator`."""
+        return self._processes.process(name)
+
+    async def restart_operator(self) -> None:
+        """Start the operator anew, and wait until it works. Raises `TwinFailed`."""
+        self._processes.stop("operator", grace=0)
+        self._start_operator(self.state / "kubeconfig")
+        await self._eventually("operator", self._operator_ready, ["operator"])
+
     @property
     def kubectl(self) -> str:
         """The kubectl that goes with this twin."""
@@ -172,6 +201,8 @@ class Twin:
         port = free_port(HOST)
         (self.state / "operator.port").write_text(str(port))
         command = [sys.executable, "-m", "trainwright.controller", "--listen", f"{HOST}:{port}", "--progress-interval", "1"]
+        # A node of a twin is a process: it doesn't come back after a reboot, so there is nothing to wait for.
+        command += ["--node-lost-after", "10"]
         self._processes.start("operator", command, env={**os.environ, "KUBECONFIG": str(kubeconfig)})
 
     async def _operator_ready(self) -> bool:

@@ -262,3 +262,34 @@ def test_a_writer_whose_attempt_is_over_is_refused_and_harms_nothing(tmp_path: P
     newest = new.newest()
     assert newest is not None
     assert (newest.step, (newest.path / "a").read_bytes()) == (20, b"new")
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from trainwright_runtime.checkpoint import CheckpointStore
+
+def write(stream):
+    try:
+        stream.write(bytes(1 << 20))
+        stream.flush()
+    except OSError:
+        raise RuntimeError("unexpected pos 155072 vs 154964")  # what torch makes of it
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+store = CheckpointStore(Path(sys.argv[1]), keep=1)
+store.prepare()
+try:
+    store.write(20, {"model.pt": write}, {})
+except Exception as error:
+    print(f"{type(error).__name__}: {error}")
+"""
+
+
+def test_what_the_disk_said_is_told_whatever_the_writer_makes_of_it(tmp_path: Path) -> None:
+    CheckpointStore(tmp_path, keep=1).write(10, {"model.pt": lambda stream: stream.write(b"whole")}, {})
+    said = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=True).stdout
+    assert said == "OSError: [Errno 27] File too large: 'model.pt'\n"
+    newest = CheckpointStore(tmp_path, keep=1).newest()
+    assert newest is not None
+    assert newest.step == 10

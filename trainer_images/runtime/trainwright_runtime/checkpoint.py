@@ -18,7 +18,6 @@ from typing import Any
 from trainwright_runtime.exits import say
 from trainwright_runtime.sealed import MANIFEST, Damaged, Incomplete, Writer, read_seal, recover, remove, verify, write_sealed
 
-_WRITER = ".writer"
 _STEP = re.compile(r"step-(\d+)")
 
 
@@ -58,14 +57,15 @@ class CheckpointStore:
         self._keep = keep
         self._only_uid = only_uid
         self._token: str | None = None
+        self._writer = directory.with_name(f".{directory.name}.writer")
 
     def prepare(self) -> None:
         """Become the one that writes; put back or remove what a killed writer left."""
         self._directory.mkdir(parents=True, exist_ok=True)
         self._token = uuid.uuid4().hex
-        beside = self._directory / f"{_WRITER}-{self._token}"
+        beside = self._writer.with_name(f"{self._writer.name}-{self._token}")
         beside.write_text(self._token)
-        beside.rename(self._directory / _WRITER)
+        beside.rename(self._writer)
         recover(self._directory, "step-*")
 
     def write(self, step: int, files: Mapping[str, Writer], facts: Mapping[str, Any]) -> Checkpoint:
@@ -85,7 +85,7 @@ class CheckpointStore:
         if self._token is None:
             return
         try:
-            writer = (self._directory / _WRITER).read_text()
+            writer = self._writer.read_text()
         except FileNotFoundError:
             return
         if writer != self._token:

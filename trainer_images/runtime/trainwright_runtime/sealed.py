@@ -116,27 +116,44 @@ def _put_in_place(aside: Path, path: Path) -> None:
 
 
 class _HashingStream:
-    """A binary file that is hashed on its way to disk, so that it needn't be read again."""
+    """A binary file that is hashed on its way to disk, so that it needn't be read again.
+
+    `fault` is what the disk said when it refused: a writer may make something unreadable of that.
+    """
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self.digest = hashlib.sha256()
         self.size = 0
+        self.fault: OSError | None = None
 
     def write(self, data: Any) -> int:
         self.digest.update(data)
-        written = self._stream.write(data)
+        try:
+            written = self._stream.write(data)
+        except OSError as fault:
+            self.fault = fault
+            raise
         self.size += written
         return written
 
     def flush(self) -> None:
-        self._stream.flush()
+        try:
+            self._stream.flush()
+        except OSError as fault:
+            self.fault = fault
+            raise
 
 
 def _write_file(path: Path, write: Writer) -> dict[str, Any]:
     with path.open("xb") as stream:
         hashing = _HashingStream(stream)
-        write(hashing)  # type: ignore[arg-type]
+        try:
+            write(hashing)  # type: ignore[arg-type]
+        except Exception:
+            if hashing.fault is None:
+                raise
+            raise OSError(hashing.fault.errno, hashing.fault.strerror, path.name) from None
         stream.flush()
         os.fsync(stream.fileno())
     return {"sha256": hashing.digest.hexdigest(), "bytes": hashing.size}

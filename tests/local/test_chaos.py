@@ -1,0 +1,110 @@
+"""`trainwright chaos`: every fault on a real training, and what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from test_story import digits, step, until
+
+from support.twin import RunningTwin, running_twin
+from support.waiting import eventually
+
+
+@pytest.fixture(scope="module")
+def two_nodes() -> Iterator[RunningTwin]:
+    with running_twin(nodes=2, gpus_per_node=1) as started:
+        yield started
+
+
+@pytest.fixture
+def room(two_nodes: RunningTwin, request: pytest.FixtureRequest) -> Iterator[str]:
+    name = f"c-{abs(hash(request.node.name)) % 10**6}"
+    two_nodes.kubectl("create", "namespace", name)
+    yield name
+    two_nodes.kubectl("delete", "namespace", name, "--wait=false")
+    for node in two_nodes.kubectl.json("get", "nodes")["items"]:
+        two_nodes.kubectl("uncordon", node["metadata"]["name"])
+
+
+async def training(twin: RunningTwin, room: str, **spec: Any) -> dict[str, Any]:
+    """A training with checkpoints, far from its end."""
+    job = digits(step_delay_seconds=0.05, epochs=20)
+    job["spec"] |= {"checkpoint": {"everySteps": 5}, "workers": 1, **spec}
+    twin.kubectl("apply", "-n", room, "-f", "-", stdin=yaml.safe_dump(job))
+    return await until(twin, room, lambda status: (status.get("checkpoint") or {}).get("step", 0) >= 5)
+
+
+def chaos(twin: RunningTwin, *words: str) -> str:
+    result = twin.cli("chaos", *words, "--name", "t")
+    assert result.returncode == 0, result.stderr
+    return result.stdout.replace("\n", " ")
+
+
+async def resumed(twin: RunningTwin, room: str, *, within: float = 90) -> dict[str, Any]:
+    return await until(twin, room, lambda status: (status.get("progress") or {}).get("resumedFrom"), within=within)
+
+
+async def test_kill_worker(two_nodes: RunningTwin, room: str) -> None:
+    await training(two_nodes, room)
+    assert "of digits-worker-0" in chaos(two_nodes, "kill-worker", "digits", "-n", room)
+    status = await resumed(two_nodes, room)
+    assert (status["restarts"]["failure"], status["restarts"]["last"]["signal"]) == (1, 9)
+
+
+async def test_hang_worker(two_nodes: RunningTwin, room: str) -> None:
+    before = await training(two_nodes, room)
+    assert "stood still for 2 s" in chaos(two_nodes, "hang-worker", "digits", "-n", room, "--for", "2")
+    status = await until(two_nodes, room, lambda status: step(status) > step(before))
+    assert status["restarts"]["total"] == 0
+
+
+async def test_a_full_disk_is_said_and_leaves_the_checkpoints_before_it(two_nodes: RunningTwin, room: str) -> None:
+    before = await training(two_nodes, room)
+    assert "could write no file of more than" in chaos(two_nodes, "full-disk", "digits", "-n", room, "--for", "4")
+    status = await resumed(two_nodes, room)
+    assert status["progress"]["resumedFrom"] >= before["checkpoint"]["step"]
+    assert "File too large" in status["restarts"]["last"]["evidence"]
+    log = next(Path(status["checkpoint"]["path"]).parents[1].glob("logs/attempt-1/rank-0.log")).read_text()
+    assert "could not be written" in log
+    assert "those before it are intact" in log
+
+
+async def test_kill_operator_and_drop_api_are_not_noticed_by_a_training(two_nodes: RunningTwin, room: str) -> None:
+    await training(two_nodes, room)
+    assert "a new one works" in chaos(two_nodes, "kill-operator")
+    assert "answered nothing for 3 s" in chaos(two_nodes, "drop-api", "--for", "3")
+    before = two_nodes.kubectl.json("get", "tj", "digits", "-n", room)["status"]
+    status = await until(two_nodes, room, lambda status: step(status) > step(before))
+    assert (status["attempt"], status["restarts"]["total"]) == (1, 0)
+
+
+async def test_drain_node(two_nodes: RunningTwin, room: str) -> None:
+    await training(two_nodes, room)
+    assert "is drained" in chaos(two_nodes, "drain-node", "digits", "-n", room)
+    status = await resumed(two_nodes, room)
+    assert (status["restarts"]["failure"], status["restarts"]["last"]["cause"]) == (0, "Evicted")
+
+
+@pytest.mark.timeout(240)
+async def test_stop_node(two_nodes: RunningTwin, room: str) -> None:
+    """20 s until the node counts as away, 10 until its pods are given up, 30 of grace, 15 of patience with the silent node."""
+    await training(two_nodes, room)
+    assert "is off" in chaos(two_nodes, "stop-node", "digits", "-n", room)
+    status = await resumed(two_nodes, room, within=150)
+    assert (status["restarts"]["failure"], status["restarts"]["last"]["cause"]) == (0, "NodeLost")
+    assert two_nodes.cli("up", "--name", "t").returncode == 0
+    ready = '{.items[*].status.conditions[?(@.type=="Ready")].status}'
+    await eventually(lambda: two_nodes.kubectl("get", "nodes", "-o", f"jsonpath={ready}") == "True True", within=30, every=0.2)
+
+
+def test_what_is_not_there_can_t_be_broken(two_nodes: RunningTwin) -> None:
+    result = two_nodes.cli("chaos", "kill-worker", "nobody", "--name", "t")
+    assert result.returncode == 2
+    assert "no process of worker 0 of job nobody runs in namespace default" in result.stderr.replace("\n", " ")
+    result = two_nodes.cli("chaos", "drop-api", "--name", "not-there")
+    assert result.returncode == 2
+    assert "trainwright up" in result.stderr
