@@ -39,6 +39,7 @@ REQUEST_TIMEOUT_SECONDS = 30.0
 WATCH_TIMEOUT_SECONDS = 240
 MAX_CONNECTIONS = 64
 LIST_PAGE = 500
+_REVIEWS = Resource("SelfSubjectAccessReview", "selfsubjectaccessreviews", "authorization.k8s.io", namespaced=False)
 
 Observer = Callable[[str, str, int], None]
 """Told of every answer: verb, resource's plural, HTTP code (0 without an answer)."""
@@ -209,9 +210,33 @@ class KubeCluster:
             raise ClusterError(f"log of {name} broke off: {_reason(error)}") from error
 
     async def version(self) -> str:
-        """The API server's version, such as `v1.36.3`."""
         answer = json.loads(await self._request("GET", None, "/version", verb="get"))
         return str(answer["gitVersion"])
+
+    async def discover(self, group: str) -> dict[str, tuple[str, ...]]:
+        try:
+            found = json.loads(await self._request("GET", None, f"/apis/{group}", verb="get"))
+        except NotFound:
+            return {}
+        preferred = found["preferredVersion"]["groupVersion"]
+        served = sorted((one["groupVersion"] for one in found["versions"]), key=lambda one: one != preferred)
+        kinds: dict[str, tuple[str, ...]] = {}
+        for group_version in served:
+            listed = json.loads(await self._request("GET", None, f"/apis/{group_version}", verb="get"))
+            # Subresources are listed too, as `pods/log`.
+            names = {one["kind"] for one in listed["resources"] if "/" not in one["name"]}
+            kinds[group_version.rpartition("/")[2]] = tuple(sorted(names))
+        return kinds
+
+    async def may(self, verb: str, resource: Resource, namespace: str | None = None, *, subresource: str = "") -> bool:
+        attributes = {"verb": verb, "group": resource.group, "resource": resource.plural, "subresource": subresource}
+        review = {
+            "apiVersion": _REVIEWS.api_version,
+            "kind": _REVIEWS.kind,
+            "metadata": {},
+            "spec": {"resourceAttributes": {**attributes, "namespace": namespace or ""}},
+        }
+        return bool((await self.create(_REVIEWS, review))["status"]["allowed"])
 
     async def access(self) -> Access:
         """The same server and identity, for kopf."""
