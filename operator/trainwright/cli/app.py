@@ -1,10 +1,14 @@
-"""`trainwright`: the commands and what they share. Exit codes: 0 done, 1 the thing asked for failed, 2 asked wrongly."""
+"""`trainwright`: what all commands share. Exit codes: 0 done, 1 the thing asked for failed, 2 asked wrongly, 130 Ctrl-C."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+import sys
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
+import yaml
 from rich.console import Console
 
 from trainwright import __version__
@@ -19,9 +23,31 @@ app = typer.Typer(
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
+OPERATE, WATCH, LEARN, LAPTOP = "Jobs", "Watching", "Finding out", "This machine"
+
 
 class UserError(Exception):
     """Something the user can mend; the message says what and how."""
+
+
+class Output(StrEnum):
+    """How to print: for people, or whole and stable for programs."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+def emit(value: Any, output: Output) -> None:
+    """Write a value made of plain JSON to stdout, as JSON or YAML."""
+    text = json.dumps(value, indent=2) + "\n" if output is Output.JSON else yaml.safe_dump(value, sort_keys=False, width=10_000)
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """A remark for people, on stderr, where it is in no program's way."""
+    err.print(f"[dim]{text}[/]", soft_wrap=True)
 
 
 def _version(wanted: bool) -> None:

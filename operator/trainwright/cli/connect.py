@@ -9,22 +9,16 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
 
-import typer
+from rich.markup import escape
 
-from trainwright.cli.app import UserError, err
+from trainwright.cli.app import UserError, note
 from trainwright.cluster.kube import KubeCluster
+from trainwright.cluster.port import ClusterError
 from trainwright.local.twin import running_kubeconfig
 
-Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the job.")]
-Kubeconfig = Annotated[
-    Path | None, typer.Option("--kubeconfig", help="Kubeconfig to use (default: KUBECONFIG, the twin, ~/.kube/config).")
-]
-Context = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig to use.")]
 
-
-def choose_kubeconfig(kubeconfig: Path | None, context: str | None) -> Path | None:
+def choose_kubeconfig(kubeconfig: Path | None, context: str | None, *, quiet: bool = False) -> Path | None:
     """The kubeconfig to use; None leaves the choice to the client's defaults. Raises `UserError` for a file that isn't there."""
     if kubeconfig is not None:
         if not kubeconfig.exists():
@@ -34,7 +28,8 @@ def choose_kubeconfig(kubeconfig: Path | None, context: str | None) -> Path | No
         return None
     twin = running_kubeconfig()
     if twin is not None:
-        err.print(f"[dim]using the local twin ({twin})[/]", soft_wrap=True)
+        if not quiet:
+            note(f"using the local twin ({escape(str(twin))})")
         return twin
     if not (Path.home() / ".kube" / "config").exists():
         raise UserError(
@@ -44,9 +39,13 @@ def choose_kubeconfig(kubeconfig: Path | None, context: str | None) -> Path | No
 
 
 @asynccontextmanager
-async def connected(kubeconfig: Path | None, context: str | None) -> AsyncIterator[KubeCluster]:
-    """A cluster for the length of the block."""
-    cluster = await KubeCluster.connect(kubeconfig=choose_kubeconfig(kubeconfig, context), context=context)
+async def connected(kubeconfig: Path | None, context: str | None, *, quiet: bool = False) -> AsyncIterator[KubeCluster]:
+    """A cluster for the length of the block. Raises `UserError` for a kubeconfig or a context that will not do."""
+    chosen = choose_kubeconfig(kubeconfig, context, quiet=quiet)
+    try:
+        cluster = await KubeCluster.connect(kubeconfig=chosen, context=context)
+    except ClusterError as error:
+        raise UserError(str(error)) from None
     try:
         yield cluster
     finally:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import yaml
 from kubernetes.aio import client, config
 
 from trainwright.cluster.port import (
@@ -39,6 +40,7 @@ REQUEST_TIMEOUT_SECONDS = 30.0
 WATCH_TIMEOUT_SECONDS = 240
 MAX_CONNECTIONS = 64
 LIST_PAGE = 500
+_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _REVIEWS = Resource("SelfSubjectAccessReview", "selfsubjectaccessreviews", "authorization.k8s.io", namespaced=False)
 
 Observer = Callable[[str, str, int], None]
@@ -59,10 +61,16 @@ class Access:
 
 
 class KubeCluster:
-    """One API server, one identity. Make it with `connect`, inside a running event loop."""
+    """One API server, one identity. Make it with `connect`, inside a running event loop.
 
-    def __init__(self, configuration: client.Configuration, *, observer: Observer | None = None) -> None:
+    `namespace` is the context's own, for whoever is not told another.
+    """
+
+    def __init__(
+        self, configuration: client.Configuration, *, observer: Observer | None = None, namespace: str = "default"
+    ) -> None:
         self.configuration = configuration
+        self.namespace = namespace
         self._observer = observer
         self._context: ssl.SSLContext = client.ApiClient(configuration).rest_client.ssl_context
         self._session = aiohttp.ClientSession(
@@ -84,13 +92,28 @@ class KubeCluster:
         try:
             if kubeconfig is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
                 config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+                namespace = _OWN_NAMESPACE.read_text().strip() if _OWN_NAMESPACE.exists() else None
             else:
-                await config.load_kube_config(  # type: ignore[no-untyped-call]
+                loaded = await config.load_kube_config(  # type: ignore[no-untyped-call]
                     config_file=str(kubeconfig) if kubeconfig else None, context=context, client_configuration=configuration
                 )
+                namespace = loaded.current_context["context"].get("namespace")
         except (config.ConfigException, OSError, ValueError) as error:
+            raise ClusterError(f"no usable kubeconfig: {error}{_other_contexts(kubeconfig, context)}") from error
+        except (yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
+            # A file that is no kubeconfig at all: the client's reader stumbles over it.
+            why = " ".join(str(error).split()) if isinstance(error, yaml.YAMLError) else "no clusters, users and contexts in it"
+            raise ClusterError(f"{kubeconfig or 'what KUBECONFIG names'} is no kubeconfig: {why}") from error
+        return cls(configuration, observer=observer, namespace=namespace or "default")
+
+    @staticmethod
+    def contexts(kubeconfig: Path | str | None = None) -> tuple[str, ...]:
+        """Names of the contexts of a kubeconfig (None: as `connect` chooses). Raises `ClusterError`."""
+        try:
+            found, _ = config.list_kube_config_contexts(str(kubeconfig) if kubeconfig else None)  # type: ignore[no-untyped-call]
+        except (config.ConfigException, OSError, ValueError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
             raise ClusterError(f"no usable kubeconfig: {error}") from error
-        return cls(configuration, observer=observer)
+        return tuple(str(one["name"]) for one in found)
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object:
         return await self._json("GET", resource, resource.path(namespace, name))
@@ -317,6 +340,15 @@ class KubeCluster:
     def _saw(self, verb: str, resource: Resource | None, code: int) -> None:
         if self._observer is not None:
             self._observer(verb, resource.plural if resource else "", code)
+
+
+def _other_contexts(kubeconfig: Path | str | None, wanted: str | None) -> str:
+    """What to say of the contexts that there are, when the wanted one is not among them."""
+    try:
+        names = KubeCluster.contexts(kubeconfig)
+    except ClusterError:
+        return ""
+    return "" if wanted is None or wanted in names else f"; its contexts are: {', '.join(names) or 'none'}"
 
 
 def _selector(labels: Mapping[str, str] | None) -> dict[str, str]:

@@ -79,6 +79,7 @@ class MemoryCluster:
         serves: Sequence[Resource] = (),
         access: Access = lambda *_: True,
     ) -> None:
+        self.namespace = "default"
         self._served = (*_SERVED, *serves)
         self._access = access
         self._admission = dict(admission or {})

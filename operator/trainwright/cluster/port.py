@@ -195,6 +195,9 @@ class Cluster(Protocol):
 class Inspectable(Cluster, Protocol):
     """A cluster that also tells of itself, for whoever looks into what is wrong with it. Every call may raise `ClusterError`."""
 
+    namespace: str
+    """Where we work unless told otherwise."""
+
     async def version(self) -> str:
         """The API server's version, such as `v1.36.3`."""
         ...
