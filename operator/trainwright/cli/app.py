@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from trainwright import __version__
 
@@ -42,6 +42,17 @@ def emit(value: Any, output: Output) -> None:
     """Write a value made of plain JSON to stdout, as JSON or YAML."""
     text = json.dumps(value, indent=2) + "\n" if output is Output.JSON else yaml.safe_dump(value, sort_keys=False, width=10_000)
     sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def show(view: RenderableType) -> None:
+    """Print something to stdout; where that is no terminal, without the blanks that fill its lines up."""
+    if out.is_terminal:
+        out.print(view)
+        return
+    with out.capture() as captured:
+        out.print(view)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
     sys.stdout.flush()
 
 

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from rich.markup import escape
 
 from trainwright.api.job import InvalidJob
-from trainwright.cli import completion, jobs, logs, run, status, top, twin
+from trainwright.cli import completion, doctor, explain, jobs, logs, run, status, top, twin
 from trainwright.cli.app import UserError, app, err
 from trainwright.cli.errors import advice
 from trainwright.cluster.port import ClusterError
 
 # Importing them is what adds their commands; this is their order in the help.
-COMMANDS = (jobs, logs, status, top, run, twin, completion)
+COMMANDS = (jobs, logs, status, top, run, twin, explain, doctor, completion)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

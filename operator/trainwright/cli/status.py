@@ -12,7 +12,7 @@ from rich.table import Table
 
 from trainwright.api.job import read_status
 from trainwright.api.status import Phase
-from trainwright.cli.app import WATCH, Output, UserError, app, emit, note, out
+from trainwright.cli.app import WATCH, Output, UserError, app, emit, note, out, show
 from trainwright.cli.connect import connected
 from trainwright.cli.follow import follow_job, get_job
 from trainwright.cli.options import AllNamespaces, AnyJob, Context, Format, Kubeconfig, Namespace, TwinName
@@ -65,7 +65,7 @@ async def _show_job(
         elif follow:
             return await follow_job(cluster, name, namespace)
         else:
-            out.print(job_view(raw, await _events(cluster, raw)))
+            show(job_view(raw, await _events(cluster, raw)))
         return read_status(raw).phase is not Phase.FAILED
 
 
@@ -91,7 +91,7 @@ async def _show_all(
         emit({"twin": twin, "jobs": jobs}, output)
         return
     if there is not None:
-        out.print(_twin_view(there))
+        show(_twin_view(there))
     elif not asked:
         out.print(f"twin {name} is not up; start it with `trainwright up`")
     if asked and not jobs:
@@ -99,7 +99,7 @@ async def _show_all(
     if jobs:
         if there is not None:
             out.print()
-        out.print(jobs_table(overview(jobs, None, None, time.time()).rows, width=out.width, namespaces=everywhere))
+        show(jobs_table(overview(jobs, None, None, time.time()).rows, width=out.width, namespaces=everywhere))
 
 
 async def _events(cluster: Cluster, raw: Object) -> list[Object]:
@@ -114,7 +114,7 @@ async def _events(cluster: Cluster, raw: Object) -> list[Object]:
 def _twin_view(there: TwinStatus) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
-    grid.add_column()
+    grid.add_column(overflow="fold")
     alive = [process for process, runs in there.processes.items() if runs]
     dead = [process for process, runs in there.processes.items() if not runs]
     grid.add_row("twin", there.name)

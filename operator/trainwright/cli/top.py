@@ -17,7 +17,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from trainwright.cli.app import WATCH, Output, UserError, app, emit, out
+from trainwright.cli.app import WATCH, Output, UserError, app, emit, out, show
 from trainwright.cli.connect import connected
 from trainwright.cli.options import AllNamespaces, Context, Format, Kubeconfig, Namespace
 from trainwright.cli.overview import Overview, overview
@@ -54,7 +54,7 @@ async def _top(
         if output is not Output.TABLE:
             emit((await look(cluster, where)).wire(), output)
         elif once or not out.is_terminal:
-            out.print(top_table(await look(cluster, where), width=out.width, namespaces=everywhere))
+            show(top_table(await look(cluster, where), width=out.width, namespaces=everywhere))
         else:
             await _live(cluster, where)
 
