@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from enum import StrEnum
 from typing import Annotated, Any
@@ -20,7 +21,9 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-out = Console(highlight=False)
+# In a pipe there is no width to keep to: a line that is a line can be searched and cut.
+PIPE_WIDTH = 1000
+out = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH)
 err = Console(stderr=True, highlight=False)
 
 OPERATE, WATCH, LEARN, LAPTOP = "Jobs", "Watching", "Finding out", "This machine"
@@ -45,15 +48,21 @@ def emit(value: Any, output: Output) -> None:
     sys.stdout.flush()
 
 
-def show(view: RenderableType) -> None:
-    """Print something to stdout; where that is no terminal, without the blanks that fill its lines up."""
+def show(view: RenderableType, *, width: int | None = None) -> None:
+    """Print something to stdout, at most `width` columns wide; in a pipe without the blanks that fill lines up."""
+    width = min(width, out.width) if width else None
     if out.is_terminal:
-        out.print(view)
+        out.print(view, width=width)
         return
     with out.capture() as captured:
-        out.print(view)
+        out.print(view, width=width)
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
     sys.stdout.flush()
+
+
+def whole(obj: dict[str, Any]) -> dict[str, Any]:
+    """An object of the API without the book-keeping of who wrote which field, as kubectl shows it."""
+    return {**obj, "metadata": {key: value for key, value in obj["metadata"].items() if key != "managedFields"}}
 
 
 def note(text: str) -> None:

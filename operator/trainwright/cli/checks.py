@@ -72,8 +72,8 @@ async def inspect(cluster: Inspectable, namespace: str, *, twin_operator: TwinOp
 async def _guarded(check: str, findings: Awaitable[Sequence[Finding]]) -> Sequence[Finding]:
     try:
         return await findings
-    except Forbidden as error:
-        return [warning(check, f"can't be looked at: {error.message}", "ask whoever runs the cluster, or look with other rights")]
+    except Forbidden:
+        return [warning(check, "you may not look at what tells", "ask whoever runs the cluster, or look with other rights")]
     except ClusterError as error:
         return [problem(check, str(error), advice(error) or "try again; if it stays, look at the API server's log")]
 
@@ -204,16 +204,12 @@ def _in(namespace: str | None) -> str:
 
 
 def _grant(missing: list[tuple[str, Resource, str]], namespace: str | None) -> str:
-    verbs = ",".join(dict.fromkeys(verb for verb, _, _ in missing))
+    verbs = ", ".join(dict.fromkeys(verb for verb, _, _ in missing))
     resources = dict.fromkeys(
         f"{kind.plural}{f'.{kind.group}' if kind.group else ''}{f'/{sub}' if sub else ''}" for _, kind, sub in missing
     )
-    kind, where = ("role", f" -n {namespace}") if namespace else ("clusterrole", "")
-    name = f"trainwright-{next(iter(resources)).partition('.')[0].replace('/', '-')}-{verbs.replace(',', '-')}"
-    return (
-        f"an administrator grants it: kubectl create {kind} {name}{where} --verb={verbs} --resource={','.join(resources)}, "
-        f"and kubectl create {kind}binding {name}{where} --{kind}={name} --user=YOU"
-    )
+    role = f"a Role in {namespace}" if namespace else "a ClusterRole"
+    return f"an administrator grants it: {role} with {verbs} on {', '.join(resources)}"
 
 
 async def gpus(cluster: Inspectable) -> list[Finding]:

@@ -24,14 +24,23 @@ def choose_kubeconfig(kubeconfig: Path | None, context: str | None, *, quiet: bo
         if not kubeconfig.exists():
             raise UserError(f"--kubeconfig {kubeconfig}: no such file")
         return kubeconfig
-    if context is not None or os.environ.get("KUBECONFIG") or "KUBERNETES_SERVICE_HOST" in os.environ:
+    if named := os.environ.get("KUBECONFIG"):
+        if not any(Path(one).expanduser().exists() for one in named.split(os.pathsep) if one):
+            raise UserError(f"KUBECONFIG names {named}, which is not there; unset it, or name one that is")
+        return None
+    if "KUBERNETES_SERVICE_HOST" in os.environ:
+        return None
+    own = Path.home() / ".kube" / "config"
+    if context is not None:
+        if not own.exists():
+            raise UserError(f"--context {context}: there is no kubeconfig to find it in; set KUBECONFIG or --kubeconfig")
         return None
     twin = running_kubeconfig()
     if twin is not None:
         if not quiet:
             note(f"using the local twin ({escape(str(twin))})")
         return twin
-    if not (Path.home() / ".kube" / "config").exists():
+    if not own.exists():
         raise UserError(
             "no cluster: start one with `trainwright up`, set KUBECONFIG, or run without one: `trainwright run job.yaml`"
         )

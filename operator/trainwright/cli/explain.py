@@ -17,6 +17,8 @@ from trainwright.cli.fields import Field, find, kinds, paths, recipes
 from trainwright.cli.options import Format
 
 NAME_WIDTH = 28
+# Longer lines of prose are hard to read.
+TEXT_WIDTH = 110
 
 
 def complete_fields(incomplete: str) -> list[str]:
@@ -40,13 +42,13 @@ def explain(
     """What a field of a TrainingJob, or a setting of a recipe, is and takes. Needs no cluster."""
     if what is None:
         if output is Output.TABLE:
-            show(_contents())
+            show(_contents(), width=TEXT_WIDTH)
         else:
             emit({"apiVersion": API_VERSION, "kind": KIND, "fields": paths(), "recipes": list(recipes())}, output)
         return
     field = find(what)
     if output is Output.TABLE:
-        show(_view(field, recursive=recursive))
+        show(_view(field, recursive=recursive), width=TEXT_WIDTH)
     else:
         emit(field.wire(), output)
 

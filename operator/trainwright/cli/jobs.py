@@ -10,7 +10,7 @@ import typer
 
 from trainwright.api.job import KIND, parse
 from trainwright.api.names import claim_name
-from trainwright.cli.app import OPERATE, Output, UserError, app, emit, note, out
+from trainwright.cli.app import OPERATE, Output, UserError, app, emit, note, out, whole
 from trainwright.cli.connect import connected
 from trainwright.cli.files import read_objects
 from trainwright.cli.follow import follow_job, get_job
@@ -71,7 +71,7 @@ async def _submit(
             if output is Output.TABLE:
                 out.print(f"{obj['kind'].lower()} {obj['metadata']['name']} submitted", soft_wrap=True)
         if output is not Output.TABLE:
-            emit({"apiVersion": "v1", "kind": "List", "items": stored}, output)
+            emit({"apiVersion": "v1", "kind": "List", "items": [whole(raw) for raw in stored]}, output)
             return
         first = jobs[0]["metadata"]
         if not follow:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,13 +109,18 @@ class Overview:
 def overview(jobs: Iterable[Object], nodes: Iterable[Object] | None, pods: Iterable[Object] | None, now: float) -> Overview:
     """The facts at `now`, in seconds since the epoch."""
     pods = None if pods is None else list(pods)
-    rows = [row_of(raw, pods or [], now) for raw in jobs]
+    held: Counter[tuple[str, str]] = Counter()
+    for pod in pods or ():
+        if (job := pod["metadata"].get("labels", {}).get(JOB_LABEL)) is not None:
+            held[pod["metadata"].get("namespace", ""), job] += pod_gpus(pod)
+    rows = [row_of(raw, held, now) for raw in jobs]
     rows.sort(key=_order)
     known = nodes is not None and pods is not None
     return Overview(rows=tuple(rows), gpus=Gpus.count(list(nodes or ()), pods or []) if known else None)
 
 
-def row_of(raw: Object, pods: list[Object], now: float) -> Row:
+def row_of(raw: Object, held: Mapping[tuple[str, str], int], now: float) -> Row:
+    """One job; `held` counts the GPUs of pods by namespace and job."""
     status, metadata = read_status(raw), raw["metadata"]
     space, name = metadata.get("namespace", "default"), metadata["name"]
     created = seconds(metadata.get("creationTimestamp"))
@@ -126,7 +132,7 @@ def row_of(raw: Object, pods: list[Object], now: float) -> Row:
         reason=status.reason or ("" if status.phase else NOT_SEEN),
         ready=workers.running + workers.succeeded if workers else 0,
         desired=int(raw["spec"].get("workers", 1)),
-        gpus=sum(pod_gpus(pod) for pod in pods if _belongs(pod, space, name)),
+        gpus=held.get((space, name), 0),
         progress=(progress.summary if progress else None) or "",
         percent=progress.percent if progress else None,
         samples_per_second=progress.samples_per_second if progress and status.phase is Phase.RUNNING else None,
@@ -152,11 +158,6 @@ def pod_gpus(pod: Object) -> int:
     ]
     # Init containers run one after another, before the others.
     return max(sum(asked[0]), max(asked[1], default=0))
-
-
-def _belongs(pod: Object, namespace: str, name: str) -> bool:
-    metadata = pod["metadata"]
-    return bool(metadata.get("namespace") == namespace and metadata.get("labels", {}).get(JOB_LABEL) == name)
 
 
 def _order(row: Row) -> tuple[int, int, str, str]:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from trainwright.api.job import read_status
 from trainwright.api.status import Phase
-from trainwright.cli.app import WATCH, Output, UserError, app, emit, note, out, show
+from trainwright.cli.app import WATCH, Output, UserError, app, emit, note, out, show, whole
 from trainwright.cli.connect import connected
 from trainwright.cli.follow import follow_job, get_job
 from trainwright.cli.options import AllNamespaces, AnyJob, Context, Format, Kubeconfig, Namespace, TwinName
@@ -61,7 +61,7 @@ async def _show_job(
         namespace = namespace or cluster.namespace
         raw = await get_job(cluster, name, namespace)
         if output is not Output.TABLE:
-            emit(raw, output)
+            emit(whole(raw), output)
         elif follow:
             return await follow_job(cluster, name, namespace)
         else:
@@ -88,7 +88,7 @@ async def _show_all(
         note(f"no jobs to show: {error}")
     if output is not Output.TABLE:
         twin = None if there is None else {"name": there.name, "processes": there.processes, "nodes": there.nodes}
-        emit({"twin": twin, "jobs": jobs}, output)
+        emit({"twin": twin, "jobs": [whole(raw) for raw in jobs]}, output)
         return
     if there is not None:
         show(_twin_view(there))

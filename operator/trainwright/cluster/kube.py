@@ -1,7 +1,8 @@
 """The port's adapter for a real API server.
 
 Configuration and credentials come from the official Kubernetes client; requests go through its TLS settings as raw JSON,
-because typed models cost more than the network on long lists.
+because typed models cost more than the network on long lists. The client is imported where it is first needed: that takes half
+a second, which a command that asks no cluster shall not cost.
 """
 
 from __future__ import annotations
@@ -13,11 +14,10 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import yaml
-from kubernetes.aio import client, config
 
 from trainwright.cluster.port import (
     PODS,
@@ -34,6 +34,9 @@ from trainwright.cluster.port import (
     WatchEvent,
     WatchType,
 )
+
+if TYPE_CHECKING:
+    from kubernetes.aio import client
 
 REQUEST_TIMEOUT_SECONDS = 30.0
 # The server ends a watch after this time and we resume; a connection that has silently died is found no later than this.
@@ -69,6 +72,8 @@ class KubeCluster:
     def __init__(
         self, configuration: client.Configuration, *, observer: Observer | None = None, namespace: str = "default"
     ) -> None:
+        from kubernetes.aio import client  # noqa: PLC0415
+
         self.configuration = configuration
         self.namespace = namespace
         self._observer = observer
@@ -88,6 +93,8 @@ class KubeCluster:
 
         Raises `ClusterError` when none of them is usable.
         """
+        from kubernetes.aio import client, config  # noqa: PLC0415
+
         configuration = client.Configuration()
         try:
             if kubeconfig is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
@@ -109,6 +116,8 @@ class KubeCluster:
     @staticmethod
     def contexts(kubeconfig: Path | str | None = None) -> tuple[str, ...]:
         """Names of the contexts of a kubeconfig (None: as `connect` chooses). Raises `ClusterError`."""
+        from kubernetes.aio import config  # noqa: PLC0415
+
         try:
             found, _ = config.list_kube_config_contexts(str(kubeconfig) if kubeconfig else None)  # type: ignore[no-untyped-call]
         except (config.ConfigException, OSError, ValueError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
