@@ -5,9 +5,10 @@ Nothing is cut: names and reasons are folded, and below 120 columns numbers are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +16,7 @@ from trainwright.api.status import Phase
 from trainwright.cli.overview import Overview, Row
 from trainwright.cli.render import COLOURS, WIDE, duration
 
-NAME_WIDTH = 12
+NAME_WIDTH, METRIC_WIDTH = 12, 22
 
 
 def phase_cell(phase: Phase | None) -> Text:
@@ -25,7 +26,7 @@ def phase_cell(phase: Phase | None) -> Text:
 def jobs_table(rows: Iterable[Row], *, width: int, namespaces: bool) -> RenderableType:
     """What `status` shows of all jobs: the columns of `kubectl get tj`."""
     rows = list(rows)
-    table = _table(["NAME", "PHASE", "WORKERS", "PROGRESS", "METRIC", "RESTARTS", "AGE"], width=width, fold=("NAME", "METRIC"))
+    table = _table(["NAME", "PHASE", "WORKERS", "PROGRESS", "METRIC", "RESTARTS", "AGE"], width=width, fold=_least(rows))
     for row in rows:
         table.add_row(
             _name(row, namespaces=namespaces),
@@ -36,7 +37,7 @@ def jobs_table(rows: Iterable[Row], *, width: int, namespaces: bool) -> Renderab
             str(row.restarts),
             _age(row),
         )
-    return Group(table, *reasons(rows, namespaces=namespaces))
+    return Group(table, *reasons(rows, width=width, namespaces=namespaces))
 
 
 def top_table(view: Overview, *, width: int, namespaces: bool, limit: int | None = None) -> RenderableType:
@@ -45,7 +46,7 @@ def top_table(view: Overview, *, width: int, namespaces: bool, limit: int | None
     words = ["NAME", "PHASE", "READY", "DONE", "SPEED", "METRIC", "GOOD", "AGE"]
     if not narrow:
         words = ["NAME", "PHASE", "WORKERS", "GPUS", "PROGRESS", "SAMPLES/S", "METRIC", "GOODPUT", "RESTARTS", "AGE"]
-    table = _table(words, width=width, fold=("NAME", "METRIC"))
+    table = _table(words, width=width, fold=_least(view.rows))
     shown = view.rows if limit is None else view.rows[: max(1, limit)]
     for row in shown:
         rate = row.samples_per_second
@@ -62,7 +63,7 @@ def top_table(view: Overview, *, width: int, namespaces: bool, limit: int | None
     parts.append(table if view.rows else Text("no jobs", "dim"))
     if hidden := len(view.rows) - len(shown):
         parts.append(Text(f"… and {hidden} more", "dim"))
-    return Group(*parts, *reasons(shown, namespaces=namespaces))
+    return Group(*parts, *reasons(shown, width=width, namespaces=namespaces))
 
 
 def summary(view: Overview) -> Text:
@@ -84,19 +85,26 @@ def summary(view: Overview) -> Text:
     return text
 
 
-def reasons(rows: Sequence[Row], *, namespaces: bool) -> list[RenderableType]:
+def reasons(rows: Sequence[Row], *, width: int, namespaces: bool) -> list[RenderableType]:
     """In full, why jobs wait (the oldest first) and why others failed."""
     waiting = sorted((row for row in rows if row.waits), key=lambda row: -(row.age_seconds or 0))
     failed = [row for row in rows if row.phase is Phase.FAILED and row.reason]
     parts: list[RenderableType] = []
     for title, group in (("waiting", waiting), ("failed", failed)):
-        if group:
-            grid = Table.grid(padding=(0, 2, 0, 0))
-            grid.add_column(overflow="fold", max_width=32)
-            grid.add_column(overflow="fold")
-            for row in group:
-                grid.add_row(_name(row, namespaces=namespaces), Text(row.reason))
-            parts += [Text(""), Text(title, "bold"), grid]
+        if not group:
+            continue
+        parts += [Text(""), Text(title, "bold")]
+        names = [_name(row, namespaces=namespaces) for row in group]
+        if max(len(name) for name in names) > width // 4:
+            for name, row in zip(names, group, strict=True):
+                parts += [name, Padding(Text(row.reason), (0, 0, 0, 2))]
+            continue
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold")
+        for name, row in zip(names, group, strict=True):
+            grid.add_row(name, Text(row.reason))
+        parts.append(grid)
     return parts
 
 
@@ -109,14 +117,21 @@ def short(number: float) -> str:
     return f"{number:.1f}" if 0 < number < 9.95 else f"{number:.0f}"
 
 
-def _table(words: Sequence[str], *, width: int, fold: Sequence[str]) -> Table:
+def _table(words: Sequence[str], *, width: int, fold: Mapping[str, int]) -> Table:
+    """`fold`: columns that give way where there is no room, each with its least width."""
     table = Table(box=None, pad_edge=False, padding=(0, 2 if width >= WIDE else 1, 0, 0), header_style="bold")
     for word in words:
         if word in fold:
-            table.add_column(word, overflow="fold", min_width=NAME_WIDTH if word == "NAME" else None)
+            table.add_column(word, overflow="fold", min_width=fold[word])
         else:
             table.add_column(word, no_wrap=True)
     return table
+
+
+def _least(rows: Iterable[Row]) -> dict[str, int]:
+    """Names give way before metrics do: half a number misleads."""
+    metric = max((len(row.metric) for row in rows), default=0)
+    return {"NAME": NAME_WIDTH, "METRIC": min(metric, METRIC_WIDTH)}
 
 
 def _name(row: Row, *, namespaces: bool) -> Text:
