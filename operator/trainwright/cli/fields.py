@@ -115,6 +115,8 @@ def find(asked: str) -> Field:
         raise UserError(f"{asked} is the name of {len(ends)} fields; say which: {_listed(field.path for field in ends)}")
     names = {_plain(field.path): field.path for field in everything} | {_plain(field.name): field.path for field in everything}
     close = list(dict.fromkeys(names[near] for near in difflib.get_close_matches(wanted, names, n=3, cutoff=0.6)))
+    # What lies below a name that is close is close only because of it.
+    close = [path for path in close if not any(path.startswith(f"{other}.") for other in close)]
     hint = f"did you mean {' or '.join(close)}?" if close else "`trainwright explain` lists what there is"
     raise UserError(f"{asked}: there is no such field and no such recipe; {hint}")
 
