@@ -117,4 +117,4 @@ async def _delete(name: str, namespace: str | None, kubeconfig: Path | None, con
         namespace = namespace or cluster.namespace
         job = parse(await get_job(cluster, name, namespace))
         await cluster.delete(TRAINING_JOBS, name, namespace, uid=job.uid)
-        out.print(f"{name} deleted; its results stay in the claim {job.spec.workspace.claim or claim_name(name)}")
+        out.print(f"{name} deleted; its results stay in the claim {job.spec.workspace.claim or claim_name(name)}", soft_wrap=True)
