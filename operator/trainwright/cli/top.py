@@ -92,9 +92,8 @@ async def _live(cluster: Cluster, namespace: str | None) -> None:
         with _troubles() as troubles, Live(console=out, screen=True, auto_refresh=False) as live:
             while not stop.is_set():
                 now = overview(jobs.all(), nodes.all() if whole else None, pods.all() if whole else None, time.time())
-                view = top_table(
-                    now, width=out.width, namespaces=namespace is None, limit=out.height - FRAME_LINES - 2 * len(now.queue)
-                )
+                room = out.height - FRAME_LINES - min(2 * len(now.queue), out.height // 3)
+                view = top_table(now, width=out.width, namespaces=namespace is None, limit=room)
                 clock = Text(f"{datetime.now().astimezone():%H:%M:%S}  {namespace or 'all namespaces'}", "dim")
                 live.update(Group(clock, *troubles.lines(), view), refresh=True)
                 with contextlib.suppress(TimeoutError):

@@ -106,7 +106,7 @@ class KubeCluster:
                 )
                 namespace = loaded.current_context["context"].get("namespace")
         except (config.ConfigException, OSError, ValueError) as error:
-            raise ClusterError(f"no usable kubeconfig: {error}{_other_contexts(kubeconfig, context)}") from error
+            raise ClusterError(_no_such_context(kubeconfig, context) or f"no usable kubeconfig: {error}") from error
         except (yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
             # A file that is no kubeconfig at all: the client's reader stumbles over it.
             why = " ".join(str(error).split()) if isinstance(error, yaml.YAMLError) else "no clusters, users and contexts in it"
@@ -351,13 +351,15 @@ class KubeCluster:
             self._observer(verb, resource.plural if resource else "", code)
 
 
-def _other_contexts(kubeconfig: Path | str | None, wanted: str | None) -> str:
-    """What to say of the contexts that there are, when the wanted one is not among them."""
+def _no_such_context(kubeconfig: Path | str | None, wanted: str | None) -> str:
+    """What to say when the wanted context is not among those that there are; nothing otherwise."""
     try:
         names = KubeCluster.contexts(kubeconfig)
     except ClusterError:
         return ""
-    return "" if wanted is None or wanted in names else f"; its contexts are: {', '.join(names) or 'none'}"
+    if wanted is None or wanted in names:
+        return ""
+    return f"there is no context {wanted} in {kubeconfig or 'the kubeconfig'}; its contexts are: {', '.join(names) or 'none'}"
 
 
 def _selector(labels: Mapping[str, str] | None) -> dict[str, str]:
