@@ -27,6 +27,8 @@ def test_a_field_by_its_whole_path(cli: CommandLine) -> None:
         ("spec.env[0].valueFrom", "spec.env[].valueFrom"),
         ("env.valueFrom", "spec.env[].valueFrom"),
         ("suspend", "spec.runPolicy.suspend"),
+        ("checkpoint", "spec.checkpoint"),
+        ("workers", "spec.workers"),
         ("status.phase", "status.phase"),
         ("image-classification", "torch/image-classification"),
         ("image-classification.epochs", "torch/image-classification.epochs"),

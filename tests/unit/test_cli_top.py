@@ -154,10 +154,11 @@ def test_without_the_right_to_see_nodes_only_the_gpus_are_missing(cli: CommandLi
     assert "trainwright doctor" in refused.err
 
 
-def test_what_a_trainer_says_is_never_taken_for_markup(cli: CommandLine) -> None:
-    cli.put(job("digits"))
-    cli.say("digits", phase="Queued", reason="waits for [bold]node[/bold] and [/nothing]", mainMetric="[red]=1")
-    for shown in (cli("top").words, cli("status").words, cli("status", "digits").words):
+@pytest.mark.parametrize("name", ["digits", "a-name-with-its-reason-on-a-line-of-its-own"])
+def test_what_a_trainer_says_is_never_taken_for_markup(cli: CommandLine, name: str) -> None:
+    cli.put(job(name))
+    cli.say(name, phase="Queued", reason="waits for [bold]node[/bold] and [/nothing]", mainMetric="[red]=1")
+    for shown in (cli("top").words, cli("status").words, cli("status", name).words):
         assert "waits for [bold]node[/bold] and [/nothing]" in shown
 
 

@@ -106,7 +106,7 @@ def find(asked: str) -> Field:
         wanted = wanted.removeprefix(prefix)
     exact = [field for field in everything if _plain(field.path) == wanted]
     ends = exact or [field for field in everything if re.search(rf"[./]{re.escape(wanted)}$", _plain(field.path))]
-    # Who asks for `suspend` means the field to set, not the bookkeeping of the same name.
+    # Who asks for `checkpoint` means the field to set, not the bookkeeping of the same name.
     if len(ends) > 1 and len(set_by_user := [field for field in ends if not field.path.startswith("status")]) == 1:
         ends = set_by_user
     if len(ends) == 1:
