@@ -30,7 +30,7 @@ lint: setup  ## ruff, mypy strict, import-linter, generated files up to date
 	@.venv/bin/lint-imports
 	@tools/generate --check
 
-generate: setup  ## write the CRD and the API reference from the typed models
+generate: setup  ## write the CRD, the API reference and the recipes' settings from the typed models
 	@tools/generate
 
 lock: setup  ## resolve dependencies anew and write the lock files

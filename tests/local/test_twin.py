@@ -26,6 +26,25 @@ async def test_up_again_mends_what_died_and_leaves_the_rest(twin: RunningTwin) -
     assert after == before
 
 
+async def test_doctor_tells_a_twin_with_its_operator_from_one_without(twin: RunningTwin) -> None:
+    def operator() -> tuple[str, str]:
+        found = json.loads(twin.cli("doctor", "--output", "json").stdout)["findings"]
+        (one,) = [one for one in found if one["check"] == "operator"]
+        return one["level"], one["message"]
+
+    assert operator() == ("ok", "the twin's operator is healthy")
+    process = twin.twin._processes.process("operator")
+    assert process is not None
+    process.kill()
+    await eventually(lambda: not twin.twin._processes.alive("operator"))
+    assert operator() == ("problem", "the twin's operator does not answer")
+    assert twin.cli("doctor").returncode == 1
+    assert twin.cli("up", "--name", "t").returncode == 0
+    assert twin.cli("doctor").returncode == 0
+    shown = twin.cli("top")
+    assert "of 4 in use" in shown.stdout
+
+
 async def test_down_leaves_no_process_and_no_file_even_with_jobs_running() -> None:
     with running_twin(nodes=2, gpus_per_node=0) as twin:
         job = yaml.safe_load((ROOT / "manifests" / "samples" / "hello.yaml").read_text())

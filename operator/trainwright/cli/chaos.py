@@ -8,18 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from trainwright.cli.app import UserError, app, out
+from trainwright.cli.app import LAPTOP, UserError, app, out
+from trainwright.cli.options import Job, Namespace, TwinName
 from trainwright.local.chaos import Chaos, NothingToBreak
 from trainwright.local.twin import DEFAULT, Twin
 
 chaos = typer.Typer(no_args_is_help=True, help="Break a part of the local twin on purpose, and see what becomes of a job.")
-app.add_typer(chaos, name="chaos")
+app.add_typer(chaos, name="chaos", rich_help_panel=LAPTOP)
 
-Job = Annotated[str, typer.Argument(help="Name of the job.", show_default=False)]
 Worker = Annotated[int, typer.Option("--worker", "-w", min=0, help="Index of the worker.")]
-Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the job.")]
+DEFAULT_NAMESPACE = "default"
 Seconds = Annotated[float, typer.Option("--for", min=0.1, metavar="SECONDS", help="How long.")]
-Name = Annotated[str, typer.Option("--name", help="Name of the twin.")]
 
 
 def _do(fault: Coroutine[Any, Any, str]) -> None:
@@ -30,46 +29,44 @@ def _do(fault: Coroutine[Any, Any, str]) -> None:
 
 
 @chaos.command("kill-worker")
-def kill_worker(job: Job, worker: Worker = 0, namespace: Namespace = "default", name: Name = DEFAULT) -> None:
+def kill_worker(job: Job, worker: Worker = 0, namespace: Namespace = None, name: TwinName = DEFAULT) -> None:
     """SIGKILL to every process of a worker."""
-    _do(Chaos(Twin(name)).kill_worker(job, namespace, worker))
+    _do(Chaos(Twin(name)).kill_worker(job, namespace or DEFAULT_NAMESPACE, worker))
 
 
 @chaos.command("hang-worker")
 def hang_worker(
-    job: Job, worker: Worker = 0, seconds: Seconds = 10, namespace: Namespace = "default", name: Name = DEFAULT
+    job: Job, worker: Worker = 0, seconds: Seconds = 10, namespace: Namespace = None, name: TwinName = DEFAULT
 ) -> None:
     """A worker stands still for a while, neither dead nor alive."""
-    _do(Chaos(Twin(name)).hang_worker(job, namespace, worker, seconds=seconds))
+    _do(Chaos(Twin(name)).hang_worker(job, namespace or DEFAULT_NAMESPACE, worker, seconds=seconds))
 
 
 @chaos.command("full-disk")
-def full_disk(
-    job: Job, worker: Worker = 0, seconds: Seconds = 10, namespace: Namespace = "default", name: Name = DEFAULT
-) -> None:
+def full_disk(job: Job, worker: Worker = 0, seconds: Seconds = 10, namespace: Namespace = None, name: TwinName = DEFAULT) -> None:
     """For a while a worker can write no file as large as its checkpoint."""
-    _do(Chaos(Twin(name)).full_disk(job, namespace, worker, seconds=seconds))
+    _do(Chaos(Twin(name)).full_disk(job, namespace or DEFAULT_NAMESPACE, worker, seconds=seconds))
 
 
 @chaos.command("stop-node")
-def stop_node(job: Job, worker: Worker = 0, namespace: Namespace = "default", name: Name = DEFAULT) -> None:
+def stop_node(job: Job, worker: Worker = 0, namespace: Namespace = None, name: TwinName = DEFAULT) -> None:
     """Switch the node under a worker off, with all that runs on it."""
-    _do(Chaos(Twin(name)).stop_node(job, namespace, worker))
+    _do(Chaos(Twin(name)).stop_node(job, namespace or DEFAULT_NAMESPACE, worker))
 
 
 @chaos.command("drain-node")
-def drain_node(job: Job, worker: Worker = 0, namespace: Namespace = "default", name: Name = DEFAULT) -> None:
+def drain_node(job: Job, worker: Worker = 0, namespace: Namespace = None, name: TwinName = DEFAULT) -> None:
     """Cordon the node under a worker and evict its pods, as before maintenance."""
-    _do(Chaos(Twin(name)).drain_node(job, namespace, worker))
+    _do(Chaos(Twin(name)).drain_node(job, namespace or DEFAULT_NAMESPACE, worker))
 
 
 @chaos.command("kill-operator")
-def kill_operator(name: Name = DEFAULT) -> None:
+def kill_operator(name: TwinName = DEFAULT) -> None:
     """SIGKILL to the operator, and a new one, as a Deployment would start it."""
     _do(Chaos(Twin(name)).kill_operator())
 
 
 @chaos.command("drop-api")
-def drop_api(seconds: Seconds = 10, name: Name = DEFAULT) -> None:
+def drop_api(seconds: Seconds = 10, name: TwinName = DEFAULT) -> None:
     """The API server stands still for a while: connections stay open, nobody answers."""
     _do(Chaos(Twin(name)).drop_api(seconds=seconds))

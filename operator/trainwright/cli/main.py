@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Sequence
 
 from rich.markup import escape
 
 from trainwright.api.job import InvalidJob
-from trainwright.cli import chaos, jobs, run, twin
+from trainwright.cli import chaos, completion, doctor, explain, jobs, logs, run, status, top, twin
 from trainwright.cli.app import UserError, app, err
+from trainwright.cli.errors import advice
 from trainwright.cluster.port import ClusterError
 
-# Importing them is what adds their commands.
-COMMANDS = (chaos, jobs, run, twin)
+# Importing them is what adds their commands; this is their order in the help.
+COMMANDS = (jobs, logs, status, top, run, twin, chaos, explain, doctor, completion)
 
 
-def main() -> None:
-    """Run a command; what goes wrong is one line on stderr, never a traceback."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and give its exit code; what goes wrong is a line or two on stderr, never a traceback."""
     try:
-        app()
+        app(args=arguments)
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except InvalidJob as error:
         for one in error.errors:
             _say(str(one))
-        sys.exit(2)
+        return 2
     except UserError as error:
         _say(str(error))
-        sys.exit(2)
+        return 2
     except ClusterError as error:
         _say(str(error))
-        sys.exit(1)
+        if hint := advice(error):
+            err.print(f"[dim]{escape(hint)}[/]", soft_wrap=True)
+        return 1
+    except BrokenPipeError:
+        # Whoever read our output has seen enough, as in `trainwright logs digits | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
-        sys.exit(130)
+        return 130
+    return 0
 
 
 def _say(message: str) -> None:

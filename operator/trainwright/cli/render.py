@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +15,7 @@ from trainwright.api.status import LastRestart, Phase, TrainingJobStatus
 from trainwright.observe.times import seconds
 from trainwright.plan.accounting import goodput, so_far
 
-_COLOURS = {
+COLOURS = {
     Phase.QUEUED: "yellow",
     Phase.STARTING: "cyan",
     Phase.RUNNING: "blue",
@@ -48,7 +47,7 @@ def since(time: str | None) -> str:
 
 def phase_text(status: TrainingJobStatus) -> Text:
     return (
-        Text(status.phase.value, style=f"bold {_COLOURS[status.phase]}")
+        Text(status.phase.value, style=f"bold {COLOURS[status.phase]}")
         if status.phase
         else Text("not seen by an operator yet", "dim")
     )
@@ -143,30 +142,3 @@ def _timeline(events: list[dict[str, Any]]) -> RenderableType:
         first_line = (event.get("message") or "").splitlines()[:1]
         grid.add_row(f"{since(event.get('lastTimestamp'))} ago", Text(event.get("reason", ""), style), Text("".join(first_line)))
     return grid
-
-
-def jobs_table(jobs: list[dict[str, Any]], *, width: int) -> RenderableType:
-    """All jobs, a line each: the columns of `kubectl get tj`, and the reason where `width` columns have room for it."""
-    wide = width >= WIDE
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("NAME", "PHASE", "WORKERS", "PROGRESS", "METRIC", "RESTARTS", "AGE"):
-        table.add_column(column, no_wrap=True)
-    if wide:
-        table.add_column("REASON", overflow="ellipsis", no_wrap=True)
-    for raw in jobs:
-        status = read_status(raw)
-        table.add_row(
-            raw["metadata"]["name"],
-            phase_text(status),
-            status.workers.ready if status.workers else "",
-            (status.progress.summary if status.progress else None) or "",
-            status.main_metric or "",
-            str(status.restarts.total),
-            since(raw["metadata"].get("creationTimestamp")),
-            *([Text(status.reason or "")] if wide else []),
-        )
-    return table
-
-
-def as_json(value: Any) -> str:
-    return json.dumps(value, indent=2)

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from trainwright.api.job import read_status
 from trainwright.api.status import Phase, TrainingJobStatus
-from trainwright.cli.app import UserError, app, err, out
+from trainwright.cli.app import OPERATE, UserError, app, err, out
 from trainwright.cli.files import one_job
 from trainwright.cli.render import job_view
 from trainwright.cluster.port import TRAINING_JOBS, Object
@@ -24,7 +24,7 @@ from trainwright.local.runner import NAMESPACE, RUNNABLE, AlreadyRunning, LocalR
 LOG_SECONDS = 0.2
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATE)
 def run(
     file: Annotated[
         Path, typer.Argument(help="YAML file with one TrainingJob and what it needs; - for stdin.", show_default=False)

@@ -1,7 +1,8 @@
 """The port's adapter for a real API server.
 
 Configuration and credentials come from the official Kubernetes client; requests go through its TLS settings as raw JSON,
-because typed models cost more than the network on long lists.
+because typed models cost more than the network on long lists. The client is imported where it is first needed: that takes half
+a second, which a command that asks no cluster shall not cost.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from kubernetes.aio import client, config
+import yaml
 
 from trainwright.cluster.port import (
     PODS,
@@ -34,11 +35,16 @@ from trainwright.cluster.port import (
     WatchType,
 )
 
+if TYPE_CHECKING:
+    from kubernetes.aio import client
+
 REQUEST_TIMEOUT_SECONDS = 30.0
 # The server ends a watch after this time and we resume; a connection that has silently died is found no later than this.
 WATCH_TIMEOUT_SECONDS = 240
 MAX_CONNECTIONS = 64
 LIST_PAGE = 500
+_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_REVIEWS = Resource("SelfSubjectAccessReview", "selfsubjectaccessreviews", "authorization.k8s.io", namespaced=False)
 
 Observer = Callable[[str, str, int], None]
 """Told of every answer: verb, resource's plural, HTTP code (0 without an answer)."""
@@ -58,10 +64,18 @@ class Access:
 
 
 class KubeCluster:
-    """One API server, one identity. Make it with `connect`, inside a running event loop."""
+    """One API server, one identity. Make it with `connect`, inside a running event loop.
 
-    def __init__(self, configuration: client.Configuration, *, observer: Observer | None = None) -> None:
+    `namespace` is the context's own, for whoever is not told another.
+    """
+
+    def __init__(
+        self, configuration: client.Configuration, *, observer: Observer | None = None, namespace: str = "default"
+    ) -> None:
+        from kubernetes.aio import client  # noqa: PLC0415
+
         self.configuration = configuration
+        self.namespace = namespace
         self._observer = observer
         self._context: ssl.SSLContext = client.ApiClient(configuration).rest_client.ssl_context
         self._session = aiohttp.ClientSession(
@@ -79,17 +93,36 @@ class KubeCluster:
 
         Raises `ClusterError` when none of them is usable.
         """
+        from kubernetes.aio import client, config  # noqa: PLC0415
+
         configuration = client.Configuration()
         try:
             if kubeconfig is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
                 config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+                namespace = _OWN_NAMESPACE.read_text().strip() if _OWN_NAMESPACE.exists() else None
             else:
-                await config.load_kube_config(  # type: ignore[no-untyped-call]
+                loaded = await config.load_kube_config(  # type: ignore[no-untyped-call]
                     config_file=str(kubeconfig) if kubeconfig else None, context=context, client_configuration=configuration
                 )
+                namespace = loaded.current_context["context"].get("namespace")
         except (config.ConfigException, OSError, ValueError) as error:
+            raise ClusterError(_no_such_context(kubeconfig, context) or f"no usable kubeconfig: {error}") from error
+        except (yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
+            # A file that is no kubeconfig at all: the client's reader stumbles over it.
+            why = " ".join(str(error).split()) if isinstance(error, yaml.YAMLError) else "no clusters, users and contexts in it"
+            raise ClusterError(f"{kubeconfig or 'what KUBECONFIG names'} is no kubeconfig: {why}") from error
+        return cls(configuration, observer=observer, namespace=namespace or "default")
+
+    @staticmethod
+    def contexts(kubeconfig: Path | str | None = None) -> tuple[str, ...]:
+        """Names of the contexts of a kubeconfig (None: as `connect` chooses). Raises `ClusterError`."""
+        from kubernetes.aio import config  # noqa: PLC0415
+
+        try:
+            found, _ = config.list_kube_config_contexts(str(kubeconfig) if kubeconfig else None)  # type: ignore[no-untyped-call]
+        except (config.ConfigException, OSError, ValueError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
             raise ClusterError(f"no usable kubeconfig: {error}") from error
-        return cls(configuration, observer=observer)
+        return tuple(str(one["name"]) for one in found)
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object:
         return await self._json("GET", resource, resource.path(namespace, name))
@@ -209,9 +242,33 @@ class KubeCluster:
             raise ClusterError(f"log of {name} broke off: {_reason(error)}") from error
 
     async def version(self) -> str:
-        """The API server's version, such as `v1.36.3`."""
         answer = json.loads(await self._request("GET", None, "/version", verb="get"))
         return str(answer["gitVersion"])
+
+    async def discover(self, group: str) -> dict[str, tuple[str, ...]]:
+        try:
+            found = json.loads(await self._request("GET", None, f"/apis/{group}", verb="get"))
+        except NotFound:
+            return {}
+        preferred = found["preferredVersion"]["groupVersion"]
+        served = sorted((one["groupVersion"] for one in found["versions"]), key=lambda one: one != preferred)
+        kinds: dict[str, tuple[str, ...]] = {}
+        for group_version in served:
+            listed = json.loads(await self._request("GET", None, f"/apis/{group_version}", verb="get"))
+            # Subresources are listed too, as `pods/log`.
+            names = {one["kind"] for one in listed["resources"] if "/" not in one["name"]}
+            kinds[group_version.rpartition("/")[2]] = tuple(sorted(names))
+        return kinds
+
+    async def may(self, verb: str, resource: Resource, namespace: str | None = None, *, subresource: str = "") -> bool:
+        attributes = {"verb": verb, "group": resource.group, "resource": resource.plural, "subresource": subresource}
+        review = {
+            "apiVersion": _REVIEWS.api_version,
+            "kind": _REVIEWS.kind,
+            "metadata": {},
+            "spec": {"resourceAttributes": {**attributes, "namespace": namespace or ""}},
+        }
+        return bool((await self.create(_REVIEWS, review))["status"]["allowed"])
 
     async def access(self) -> Access:
         """The same server and identity, for kopf."""
@@ -292,6 +349,17 @@ class KubeCluster:
     def _saw(self, verb: str, resource: Resource | None, code: int) -> None:
         if self._observer is not None:
             self._observer(verb, resource.plural if resource else "", code)
+
+
+def _no_such_context(kubeconfig: Path | str | None, wanted: str | None) -> str:
+    """What to say when the wanted context is not among those that there are; nothing otherwise."""
+    try:
+        names = KubeCluster.contexts(kubeconfig)
+    except ClusterError:
+        return ""
+    if wanted is None or wanted in names:
+        return ""
+    return f"there is no context {wanted} in {kubeconfig or 'the kubeconfig'}; its contexts are: {', '.join(names) or 'none'}"
 
 
 def _selector(labels: Mapping[str, str] | None) -> dict[str, str]:

@@ -16,7 +16,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from typing import Any
 
 from trainwright.cluster.port import (
+    CRDS,
+    DEPLOYMENTS,
+    LEASES,
     PODS,
+    STORAGE_CLASSES,
+    TRAINING_JOBS,
     AlreadyExists,
     ClusterError,
     Conflict,
@@ -34,10 +39,16 @@ from trainwright.observe.times import rfc3339
 Admission = Callable[[Object, Object | None], Object]
 """Given the new object and the stored one (None on create): the object to store, defaulted and pruned; raises `Invalid`."""
 
+Access = Callable[[str, str, str | None], bool]
+"""Given a verb, a plural (`pods`, `pods/log`) and a namespace (None: all): whether the user may."""
+
 LogSource = Callable[[str, str, int | None], Awaitable[str]]
 """Given namespace, pod and how many last lines (None: all): the pod's log."""
 
 HISTORY = 10_000
+# The API server that this adapter behaves like.
+VERSION = "v1.36.0"
+_SERVED = (TRAINING_JOBS, CRDS, STORAGE_CLASSES, LEASES, DEPLOYMENTS)
 _WITH_STATUS = {
     "Pod",
     "Node",
@@ -55,9 +66,22 @@ def _now() -> str:
 
 
 class MemoryCluster:
-    """An empty cluster. `admission` maps a kind to what its API server would do to a new object before storing it."""
+    """An empty cluster. `admission` maps a kind to what its API server would do to a new object before storing it.
 
-    def __init__(self, *, admission: Mapping[str, Admission] | None = None) -> None:
+    Objects of any kind are taken; `serves` only adds to what discovery tells. `access` only answers access reviews: calls are
+    never refused.
+    """
+
+    def __init__(
+        self,
+        *,
+        admission: Mapping[str, Admission] | None = None,
+        serves: Sequence[Resource] = (),
+        access: Access = lambda *_: True,
+    ) -> None:
+        self.namespace = "default"
+        self._served = (*_SERVED, *serves)
+        self._access = access
         self._admission = dict(admission or {})
         self._objects: dict[_Key, Object] = {}
         self._applied: dict[tuple[_Key, str], Object] = {}
@@ -177,6 +201,19 @@ class MemoryCluster:
         if self._log_source is None:
             raise ClusterError("no node serves logs")
         return await self._log_source(namespace, name, tail_lines)
+
+    async def version(self) -> str:
+        return VERSION
+
+    async def discover(self, group: str) -> dict[str, tuple[str, ...]]:
+        kinds: dict[str, tuple[str, ...]] = {}
+        for resource in self._served:
+            if resource.group == group:
+                kinds[resource.version] = (*kinds.get(resource.version, ()), resource.kind)
+        return kinds
+
+    async def may(self, verb: str, resource: Resource, namespace: str | None = None, *, subresource: str = "") -> bool:
+        return self._access(verb, f"{resource.plural}/{subresource}" if subresource else resource.plural, namespace)
 
     async def close(self) -> None:
         return None

@@ -49,6 +49,7 @@ SECRETS = Resource("Secret", "secrets")
 EVENTS = Resource("Event", "events")
 LEASES = Resource("Lease", "leases", "coordination.k8s.io")
 STORAGE_CLASSES = Resource("StorageClass", "storageclasses", "storage.k8s.io", namespaced=False)
+DEPLOYMENTS = Resource("Deployment", "deployments", "apps")
 CRDS = Resource("CustomResourceDefinition", "customresourcedefinitions", "apiextensions.k8s.io", namespaced=False)
 TRAINING_JOBS = Resource("TrainingJob", "trainingjobs", "trainwright.dev", "v1alpha1")
 
@@ -188,4 +189,23 @@ class Cluster(Protocol):
 
     async def close(self) -> None:
         """Let go of connections; no call may follow."""
+        ...
+
+
+class Inspectable(Cluster, Protocol):
+    """A cluster that also tells of itself, for whoever looks into what is wrong with it. Every call may raise `ClusterError`."""
+
+    namespace: str
+    """Where we work unless told otherwise."""
+
+    async def version(self) -> str:
+        """The API server's version, such as `v1.36.3`."""
+        ...
+
+    async def discover(self, group: str) -> dict[str, tuple[str, ...]]:
+        """Kinds of an API group by version, the preferred version first; empty when the group is not served."""
+        ...
+
+    async def may(self, verb: str, resource: Resource, namespace: str | None = None, *, subresource: str = "") -> bool:
+        """Whether we are allowed this, in one namespace or (None) in all of them."""
         ...

@@ -69,9 +69,14 @@ TOOLS = (
 )
 
 
+def there() -> dict[str, Path]:
+    """Paths of the programs that need not be made first."""
+    return {tool.name: path for tool in TOOLS if (path := _there(tool)) is not None}
+
+
 def ensure(progress: Progress = lambda _: None) -> dict[str, Path]:
     """Paths of all programs by name; makes what is missing. Raises `ControlPlaneUnavailable`."""
-    found = {tool.name: path for tool in TOOLS if (path := _there(tool)) is not None}
+    found = there()
     missing = [tool for tool in TOOLS if tool.name not in found]
     if not missing:
         return found

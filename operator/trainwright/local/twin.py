@@ -122,7 +122,7 @@ class Twin:
                 self._start_operator(kubeconfig)
             await self._eventually("node", lambda: _nodes_ready(cluster, names), [*names, *ORDER])
             if operator:
-                await self._eventually("operator", self._operator_ready, ["operator"])
+                await self._eventually("operator", self.operator_healthy, ["operator"])
         finally:
             await cluster.close()
         return kubeconfig
@@ -205,12 +205,13 @@ class Twin:
         command += ["--node-lost-after", "10"]
         self._processes.start("operator", command, env={**os.environ, "KUBECONFIG": str(kubeconfig)})
 
-    async def _operator_ready(self) -> bool:
-        port = (self.state / "operator.port").read_text()
+    async def operator_healthy(self) -> bool:
+        """Whether the twin's operator answers that all is well."""
         try:
+            port = (self.state / "operator.port").read_text()
             async with aiohttp.ClientSession() as session, session.get(f"http://{HOST}:{port}/healthz") as answer:
                 return answer.status == 200
-        except aiohttp.ClientError:
+        except (OSError, aiohttp.ClientError):
             return False
 
     async def _eventually(self, what: str, condition: Callable[[], Awaitable[bool]], processes: Sequence[str]) -> None:
