@@ -1,7 +1,7 @@
-"""The settings of every recipe as JSON, out of the recipes' own models: `make generate` writes cli/recipes.json with it.
+"""The settings of every recipe as JSON, out of the recipes' own models: `make generate` writes api/recipes.json with it.
 
 A recipe is a package of a trainer image with a module `config` that imports no framework; so this runs without any.
-The command line reads the file, so that `trainwright explain` knows recipes where no trainer is installed.
+Command line and operator read the file, and so know recipes where no trainer is installed.
 """
 
 from __future__ import annotations

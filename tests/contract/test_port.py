@@ -253,6 +253,7 @@ class TestTrainingJobs:
             pytest.param({"data": [{"name": "a", "claim": "c"}] * 2}, "spec.data[1]", id="two data sets of one name"),
             pytest.param({"code": {}}, "spec.code", id="code from nowhere"),
             pytest.param({"code": {"configMap": "a", "path": "b"}}, "spec.code.path", id="a folder of a config map"),
+            pytest.param({"placement": {"topologyKey": "a b"}}, "spec.placement.topologyKey", id="a label that is none"),
             pytest.param({"env": [{"name": "2A"}]}, "spec.env[0].name", id="a variable that no shell could name"),
             pytest.param({"entrypoint": {"module": "a-b"}, "recipe": None}, "spec.entrypoint.module", id="no module's name"),
             pytest.param({"recipe": {"config": {}}}, "spec.recipe.name", id="a recipe without a name"),

@@ -108,3 +108,32 @@ async def test_after_the_end_of_the_machine_up_goes_on_with_the_jobs(two_nodes: 
     assert (seen["restarts"]["failure"], seen["restarts"]["infrastructure"]) == (0, 1)
     assert (workspace(twin, "machine") / "starts").read_text() == "started\n" * 2
     await succeeds(twin, "machine")
+
+
+async def test_a_topology_key_keeps_the_gang_on_nodes_of_one_value(two_nodes: RunningTwin) -> None:
+    """Two nodes with one GPU each are two racks: a gang of two finds no rack for both, and says so; in one rack it runs."""
+    twin = two_nodes
+    for number in (1, 2):
+        twin.kubectl("label", "node", f"node-{number}", f"example.com/rack=r{number}", "--overwrite")
+    job = {
+        "apiVersion": "trainwright.dev/v1alpha1",
+        "kind": "TrainingJob",
+        "metadata": {"name": "together"},
+        "spec": {
+            "framework": "none",
+            "command": ["sh", "-c", SCRIPT],
+            "workers": 2,
+            "resources": {"gpus": 1},
+            "placement": {"topologyKey": "example.com/rack"},
+        },
+    }
+    twin.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(job))
+    await eventually(
+        lambda: "1 of 2 workers wait" in (status(twin, "together").get("reason") or ""),
+        within=30,
+        every=0.2,
+        what="one worker of the gang finds no room beside the other",
+    )
+    twin.kubectl("label", "node", "node-2", "example.com/rack=r1", "--overwrite")
+    await running(twin, "together", 1)
+    await succeeds(twin, "together")

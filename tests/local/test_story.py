@@ -124,7 +124,7 @@ async def test_suspend_saves_and_frees_and_resume_goes_on(twin: RunningTwin, spa
 
 
 async def test_a_refused_configuration_fails_at_once_and_says_what_would_do(twin: RunningTwin, space: str) -> None:
-    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(digits(epoch=3)))
+    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(digits(momentum=0.5)))
 
     def failed() -> dict[str, Any] | None:
         status = get(twin, space)["status"]
@@ -133,8 +133,8 @@ async def test_a_refused_configuration_fails_at_once_and_says_what_would_do(twin
     status = await eventually(failed, within=60, every=0.2)
     assert status["attempt"] == 1
     assert status["restarts"]["last"]["cause"] == "InvalidConfig"
-    assert "epoch" in status["reason"]
-    assert "epochs" in status["reason"], "the nearest key is suggested"
+    assert "momentum" in status["reason"]
+    assert "sgd" in status["reason"], "what only the trainer knows: the key goes with another optimizer"
     shown = twin.cli("status", "digits", "-n", space)
     assert shown.returncode == 1
     assert "InvalidConfig" in shown.stdout

@@ -10,6 +10,7 @@ from support.builders import bare, job
 from trainwright.api.crd import structural, training_job_crd
 from trainwright.api.job import InvalidJob, check, parse, read_status
 from trainwright.api.model import amount, whole_cores
+from trainwright.api.recipes import problems
 from trainwright.api.reference import reference
 from trainwright.api.rules import NAMED_LISTS, RULES, changed
 from trainwright.api.spec import TrainingJobSpec
@@ -117,3 +118,27 @@ def test_lists_with_names_are_the_same_in_schema_and_rules() -> None:
     properties = structural(TrainingJobSpec)["properties"]
     keyed = {name for name, node in properties.items() if "x-kubernetes-list-map-keys" in node}
     assert keyed == set(NAMED_LISTS)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "field", "said"),
+    [
+        ({"name": "image-classificaton"}, "spec.recipe.name", "not a recipe of torch; there are: image-classification"),
+        ({"config": {"epoch": 3}}, "spec.recipe.config.epoch", "did you mean epochs?"),
+        ({"config": {"xyzzy": 3}}, "spec.recipe.config.xyzzy", "known are: model,"),
+        ({"config": {"epochs": 0}}, "spec.recipe.config.epochs", "0 is less than the minimum of 1"),
+        ({"config": {"optimizer": "adagrad"}}, "spec.recipe.config.optimizer", "'adamw'"),
+    ],
+)
+def test_recipes_of_our_images_are_checked_before_any_pod_starts(recipe: dict[str, Any], field: str, said: str) -> None:
+    spec = {"framework": "torch", "recipe": {"name": "image-classification", **recipe}}
+    (problem,) = problems(spec)
+    assert problem.field == field
+    assert said in problem.message
+    assert problems({**spec, "image": "example.com/mine:1"}) == [], "an image of one's own may have other recipes"
+
+
+def test_what_the_trainer_would_take_is_not_refused() -> None:
+    config = {"learning_rate": "1e-3", "micro_batch": None, "epochs": 3}
+    assert problems({"framework": "torch", "recipe": {"name": "image-classification", "config": config}}) == []
+    assert problems({"framework": "torch", "command": ["true"]}) == []

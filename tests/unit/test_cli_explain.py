@@ -41,7 +41,7 @@ def test_names_that_are_clear_are_understood(asked: str, path: str) -> None:
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ("backofLimit", "did you mean spec.runPolicy.backoffLimit?"),
+        ("backofLimit", "did you mean spec.runPolicy.backoffLimit"),
         ("spec.runpolcy", "did you mean spec.runPolicy?"),
         ("torch/image-clasification", "did you mean torch/image-classification?"),
         ("xyzzy", "`trainwright explain` lists what there is"),

@@ -356,3 +356,13 @@ async def test_a_thousand_events_a_second_on_one_job_don_t_starve_another() -> N
         await phase(cluster, "Running", "quiet")
         assert not storming.done()
         storming.cancel()
+
+
+async def test_a_recipe_that_there_is_not_fails_the_job_before_any_pod_starts() -> None:
+    cluster = Counting()
+    async with operating(cluster):
+        await cluster.create(TRAINING_JOBS, job().recipe(epoch=3).build())
+        status = await phase(cluster, "Failed")
+        assert status["conditions"][-1]["reason"] == "InvalidSpec"
+        assert "spec.recipe.config.epoch: is not a key of the recipe; did you mean epochs?" in status["reason"]
+        assert (await cluster.list(PODS, "default")).items == []

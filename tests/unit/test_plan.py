@@ -489,6 +489,13 @@ class TestWhatAUserMaySayOfPods:
         }
         assert spec["priorityClassName"] == "high"
 
+    def test_a_topology_key_keeps_an_attempt_together(self) -> None:
+        spec = worker_pod(job().spec(placement={"topologyKey": "topology.kubernetes.io/zone"}).typed(), 0, SETTINGS)["spec"]
+        assert "topologyKey" not in spec
+        (term,) = spec["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert term["topologyKey"] == "topology.kubernetes.io/zone"
+        assert term["labelSelector"]["matchLabels"] == {"trainwright.dev/job": "digits", "trainwright.dev/attempt": "1"}
+
     def test_who_tolerates_a_lost_node_for_longer_is_heard(self) -> None:
         patient = {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}
         spec = worker_pod(job().spec(placement={"tolerations": [patient]}).typed(), 0, SETTINGS)["spec"]

@@ -20,6 +20,12 @@ SubPath = Annotated[
 ]
 MountPath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+$", max_length=256)]
 Uri = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9+.-]*://\S+$", max_length=2048)]
+LabelKey = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$", min_length=1, max_length=317
+    ),
+]
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$", max_length=128)]
 
 
@@ -193,6 +199,10 @@ class Placement(Model):
         default=None, description="Labels that a node must have."
     )
     tolerations: list[Toleration] = Field(default_factory=list, max_length=64, description="Taints that workers put up with.")
+    topology_key: LabelKey | None = Field(
+        default=None,
+        description="Label of nodes, such as topology.kubernetes.io/zone: all workers of the gang run where it has one value.",
+    )
     priority_class_name: ObjectName | None = Field(default=None, description="PriorityClass of the workers' pods.")
 
 

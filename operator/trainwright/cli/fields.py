@@ -1,22 +1,21 @@
 """The API reference and the recipes' settings as one kind of fact: a field with its type, default, limits and meaning.
 
-Fields of kinds come from the very schemas that the CRD is made of; recipes from `recipes.json`, which `make generate` writes
+Fields of kinds come from the very schemas that the CRD is made of; recipes from `api/recipes.json`, which `make generate` writes
 out of the recipes' own models.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from trainwright.api.crd import structural
 from trainwright.api.job import KIND
+from trainwright.api.recipes import known
 from trainwright.api.rules import MUTABLE, RULES
 from trainwright.api.spec import TrainingJobSpec
 from trainwright.api.status import TrainingJobStatus
@@ -89,9 +88,8 @@ def kinds() -> tuple[Field, ...]:
 @cache
 def recipes() -> dict[str, Field]:
     """Every recipe by `<image>/<recipe>`; its fields are the keys of `spec.recipe.config`."""
-    content = json.loads((Path(__file__).parent / "recipes.json").read_text())
     found = {}
-    for name, one in content.items():
+    for name, one in known().items():
         text = f"Settings of the recipe {name.partition('/')[2]}, written under spec.recipe.config."
         schema = _inlined({"type": "object", "description": text, **one["settings"]}, one["settings"].get("$defs", {}))
         found[name] = _field(name, schema, required=False, remarks=(f"from {one['source']}",))

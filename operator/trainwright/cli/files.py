@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from trainwright.api.job import KIND, FieldError, InvalidJob, check
+from trainwright.api.recipes import problems
 from trainwright.cli.app import UserError
 
 
@@ -24,7 +25,7 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not documents:
         raise UserError(f"{path} holds no objects")
-    problems: list[FieldError] = []
+    wrong: list[FieldError] = []
     for document in documents:
         if not isinstance(document, dict) or not isinstance(document.get("metadata"), dict) or "kind" not in document:
             raise UserError(f"{path}: every document needs apiVersion, kind and metadata; found {str(document)[:80]!r}")
@@ -32,9 +33,11 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
             try:
                 check(document)
             except InvalidJob as error:
-                problems += error.errors
-    if problems:
-        raise InvalidJob(problems)
+                wrong += error.errors
+            else:
+                wrong += problems(document["spec"])
+    if wrong:
+        raise InvalidJob(wrong)
     return documents
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from trainwright.api.job import InvalidJob, TrainingJob, parse, read_status
 from trainwright.api.names import JOB_LABEL
 from trainwright.api.reasons import Reason
+from trainwright.api.recipes import problems
 from trainwright.api.spec import FrameworkName, TrainingJobSpec
 from trainwright.api.status import ConditionType, Phase, TrainingJobStatus
 from trainwright.cluster.port import EVENTS, PODS, TRAINING_JOBS, AlreadyExists, Cluster, ClusterError, Conflict, NotFound, Object
@@ -97,6 +98,9 @@ class Reconciler:
             return None
         try:
             job = parse(raw)
+            # Who brings images of another registry may have other recipes in them.
+            if job.status.phase is None and self._settings.registry == Settings.registry and (wrong := problems(raw["spec"])):
+                raise InvalidJob(wrong)
         except InvalidJob as error:
             await self._refuse(raw, error)
             return None

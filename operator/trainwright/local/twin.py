@@ -179,7 +179,7 @@ class Twin:
         """Start the operator anew, and wait until it works. Raises `TwinFailed`."""
         self._processes.stop("operator", grace=0)
         self._start_operator(self.state / "kubeconfig")
-        await self._eventually("operator", self._operator_ready, ["operator"])
+        await self._eventually("operator", self.operator_healthy, ["operator"])
 
     @property
     def kubectl(self) -> str:

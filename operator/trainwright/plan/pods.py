@@ -18,6 +18,7 @@ from trainwright.api.names import (
     CONTAINER,
     FETCH_CONTAINER,
     INDEX_LABEL,
+    JOB_LABEL,
     METRICS_PORT,
     TERMINATION_LOG,
     WORKSPACE_DIR,
@@ -103,6 +104,13 @@ def worker_pod(job: TrainingJob, index: int, settings: Settings) -> dict[str, An
     }
 
 
+def _together(job: TrainingJob, topology_key: str) -> dict[str, Any]:
+    """Where the first worker of an attempt goes, all others follow; what is left of an earlier attempt draws nobody."""
+    gang = {"matchLabels": {JOB_LABEL: job.name, ATTEMPT_LABEL: str(job.attempt)}}
+    term = {"labelSelector": gang, "topologyKey": topology_key}
+    return {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+
+
 def _annotations(job: TrainingJob) -> dict[str, Any]:
     """The recipe's configuration: it can't change under a pod that carries it, and costs no object of its own."""
     if not job.spec.recipe:
@@ -138,6 +146,8 @@ def _placement(job: TrainingJob, settings: Settings) -> dict[str, Any]:
     """The fields of a pod's spec that say where it may run, and for how long without news of its node."""
     placement = {name: value for name, value in job.spec.placement.wire().items() if value}
     own = placement.pop("tolerations", [])
+    if together := placement.pop("topologyKey", None):
+        placement["affinity"] = _together(job, together)
     spoken_for = {one.get("key") for one in own if one.get("effect", "NoExecute") == "NoExecute"}
     patience = [
         {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": settings.node_lost_after}
