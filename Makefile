@@ -18,7 +18,8 @@ test: setup  ## all tests; builds what they need
 	@$(PY) -m trainwright.local.prepare
 	@.venv/bin/uv pip install --quiet --python $(TRAINER_PY) --require-hashes -r trainer_images/torch/requirements-dev.lock
 	@cd trainer_images && torch/.venv/bin/python -m pytest
-	@$(PY) -m pytest tests
+	@$(PY) -m pytest tests/unit --cov
+	@$(PY) -m pytest tests --ignore tests/unit
 
 unit: setup  ## the tests that need no cluster and no torch: seconds
 	@$(PY) -m pytest tests/unit
@@ -37,6 +38,6 @@ lock: setup  ## resolve dependencies anew and write the lock files
 	@tools/lock
 
 clean:  ## remove what setup and the trainers' environments made in this checkout
-	@rm -rf .venv trainer_images/*/.venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build
+	@rm -rf .venv trainer_images/*/.venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build
 
 .PHONY: help setup demo test unit lint generate lock clean

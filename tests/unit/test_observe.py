@@ -158,3 +158,31 @@ def test_times() -> None:
     assert seconds(None) is None
     assert seconds("yesterday") is None
     assert one_line("x" * 500).endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("first", "state", "waiting"),
+    [
+        ({"running": {"startedAt": "2026-11-21T09:00:00Z"}}, WorkerState.PENDING, "fetching data into the workspace"),
+        (
+            {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}},
+            WorkerState.PENDING,
+            "ImagePullBackOff: no such image",
+        ),
+        ({"terminated": {"exitCode": 0}}, WorkerState.PENDING, ""),
+        ({"terminated": {"exitCode": 1, "message": "gone"}}, WorkerState.FAILED, ""),
+    ],
+)
+def test_the_step_before_the_worker_is_heard_until_it_is_over(first: dict[str, Any], state: WorkerState, waiting: str) -> None:
+    pod = worker_pod(job().spec(data=[{"name": "train", "uri": "s3://b/x"}]).typed(), 0, Settings())
+    pod["status"] = {
+        "phase": "Pending",
+        "initContainerStatuses": [{"name": "fetch", "state": first}],
+        "containerStatuses": [{"name": "worker", "state": {"waiting": {"reason": "PodInitializing"}}}],
+    }
+    worker = observe_worker(pod)
+    assert worker is not None
+    assert (worker.state, worker.waiting) == (state, waiting)
+    assert (worker.failure is not None) is (state is WorkerState.FAILED)
+    if worker.failure is not None:
+        assert worker.failure.message == "gone"

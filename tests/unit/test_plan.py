@@ -489,6 +489,48 @@ class TestWhatAUserMaySayOfPods:
         }
         assert spec["priorityClassName"] == "high"
 
+    def test_what_is_mounted_where(self) -> None:
+        data = [
+            {"name": "train", "uri": "s3://bucket/train"},
+            {"name": "images", "claim": "shared", "path": "2026"},
+            {"name": "classes", "configMap": "classes", "mountPath": "/mnt/classes"},
+            {"name": "digits", "builtin": "digits"},
+        ]
+        spec = {"code": {"claim": "shared", "path": "src"}, "resources": {"sharedMemory": "1Gi"}, "workspace": {"claim": "mine"}}
+        pod = worker_pod(job().spec(data=data, **spec).typed(), 0, SETTINGS)["spec"]
+        (container,) = pod["containers"]
+        mounts = {mount["mountPath"]: (mount["name"], mount.get("subPath")) for mount in container["volumeMounts"]}
+        assert mounts == {
+            "/workspace": ("workspace", "digits"),
+            "/etc/trainwright": ("config", None),
+            "/code": ("code", "src"),
+            "/data/train": ("workspace", "digits/data/train"),
+            "/data/images": ("data-images", "2026"),
+            "/mnt/classes": ("data-classes", None),
+            "/dev/shm": ("shared-memory", None),
+        }
+        assert all(
+            mount.get("readOnly") for mount in container["volumeMounts"] if mount["mountPath"].startswith(("/data", "/mnt"))
+        )
+        (fetch,) = pod["initContainers"]
+        assert fetch["command"] == ["trainwright-fetch", "train=s3://bucket/train"]
+        assert fetch["image"] == container["image"]
+        assert [mount["mountPath"] for mount in fetch["volumeMounts"]] == ["/workspace"]
+
+    @pytest.mark.parametrize(
+        ("spec", "image"),
+        [
+            ({"recipe": None, "command": ["true"]}, "ghcr.io/trainwright/torch"),
+            ({"recipe": None, "command": ["true"], "image": "python:3"}, "ghcr.io/trainwright/torch"),
+            ({"recipe": None, "command": ["true"], "framework": "none"}, "ghcr.io/trainwright/torch"),
+            ({"image": "example.com/mine:1"}, "example.com/mine"),
+        ],
+    )
+    def test_data_is_fetched_by_an_image_that_can(self, spec: dict[str, Any], image: str) -> None:
+        builder = job().spec(data=[{"name": "train", "uri": "s3://bucket/train"}], **spec)
+        (fetch,) = worker_pod(builder.typed(), 0, SETTINGS)["spec"]["initContainers"]
+        assert fetch["image"].rpartition(":")[0] == image
+
     def test_a_topology_key_keeps_an_attempt_together(self) -> None:
         spec = worker_pod(job().spec(placement={"topologyKey": "topology.kubernetes.io/zone"}).typed(), 0, SETTINGS)["spec"]
         assert "topologyKey" not in spec
