@@ -23,7 +23,8 @@ GROUPS = ("start", "growth", "cost", "step", "checkpoint", "recovery")
 IN_WORLD = ("start", "growth", "cost")
 QUICK = ("start", "cost", "step", "checkpoint")
 
-console = Console(highlight=False, soft_wrap=True)
+# A table of this width is read in a log too.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 
 
 def say(text: str) -> None:

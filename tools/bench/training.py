@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import statistics
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,22 +18,24 @@ from trainwright.local.addresses import free_port
 from trainwright.local.paths import checkout
 
 SCRIPTS = Path(__file__).with_name("trainer")
-BLOCKS = 50
-STEPS = 12
+STEPS = 800
 
 
 async def steps(*, ranks: Sequence[int], say: Callable[[str], None]) -> list[Figure]:
-    """A step of a small CNN, alone and in a gang. Medians over blocks of steps that were trained in turns."""
+    """A step of a small CNN, alone and in a gang. Medians over steps that were taken in turns."""
     figures = []
     for count in ranks:
         port = free_port("127.0.0.1")
-        measured = await _trainer("step.py", str(count), str(BLOCKS), str(STEPS), str(port), threads=1)
+        measured = await _trainer("step.py", str(count), str(STEPS), str(port), threads=1)
         name = "step" if count == 1 else "step-gang"
         figure = Figure(
             name=name,
             samples=measured["managed"],
             floor=measured["bare"],
-            notes={"cpuSeconds": measured["managedCpu"], "cpuSecondsBare": measured["bareCpu"]},
+            notes={
+                "ratioOfMedianCpu": statistics.median(measured["managedCpu"]) / statistics.median(measured["bareCpu"]),
+                "ratioOfMeans": statistics.mean(measured["managed"]) / statistics.mean(measured["bare"]),
+            },
         )
         say(f"  {count} rank(s): {figure.measured * 1e3:.3f} ms a step, bare {(figure.floor_measured or 0) * 1e3:.3f} ms")
         figures.append(figure)
