@@ -28,7 +28,7 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 
 
 def say(text: str) -> None:
-    console.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {text}")
+    console.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {text}", soft_wrap=True)
 
 
 def arguments() -> argparse.Namespace:
@@ -89,6 +89,10 @@ async def run(options: argparse.Namespace) -> int:
         table = rows(expected, figures)
         report.show(console, table)
         path = report.write(checkout() / "build" / "bench", table, about)
+        loads = ", ".join(f"{load:.1f}" for load in (about["loadBefore"][0], about["loadAfter"][0]))
+        console.print(
+            f"{about['cores']} cores; load average before and after: {loads}. A neighbour's load spoils absolute seconds first"
+        )
         console.print(f"all samples are in {path.relative_to(checkout())}")
     return 0 if passed(table) else 1
 

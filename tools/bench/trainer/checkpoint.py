@@ -31,25 +31,25 @@ def main() -> None:
     optimizer.step()
     run = Run(model=model, optimizer=optimizer)
     run.resume()
-    seconds: dict[str, list[float]] = {"blocked": [], "plain": [], "flushed": [], "written": []}
+    seconds: dict[str, list[float]] = {"blocked": [], "plain": [], "flushed": [], "written": [], "blockedCpu": [], "plainCpu": []}
     for repeat in range(repeats + 1):
         run.step(samples=0)
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.thread_time()
         run.save()
-        blocked = time.perf_counter() - began
+        blocked, blocked_cpu = time.perf_counter() - began, time.thread_time() - cpu
         while not (directory / "checkpoints" / f"step-{run.steps}" / "manifest.json").exists():
             time.sleep(0.005)
         written = time.perf_counter() - began
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.thread_time()
         with (directory / "plain.pt").open("wb") as stream:
             torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, stream)
             stream.flush()
-            plain = time.perf_counter() - began
+            plain, plain_cpu = time.perf_counter() - began, time.thread_time() - cpu
             os.fsync(stream.fileno())
         flushed = time.perf_counter() - began
         size = (directory / "plain.pt").stat().st_size
         if repeat:
-            for name, value in (("blocked", blocked), ("plain", plain), ("flushed", flushed), ("written", written)):
+            for name, value in zip(seconds, (blocked, plain, flushed, written, blocked_cpu, plain_cpu), strict=True):
                 seconds[name].append(value)
     run.close()
     print(json.dumps({**seconds, "bytes": size}))  # noqa: T201 - it is the answer
