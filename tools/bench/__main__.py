@@ -90,15 +90,14 @@ async def run(options: argparse.Namespace) -> int:
         report.show(console, table)
         path = report.write(checkout() / "build" / "bench", table, about)
         loads = ", ".join(f"{load:.1f}" for load in (about["loadBefore"][0], about["loadAfter"][0]))
-        console.print(
-            f"{about['cores']} cores; load average before and after: {loads}. A neighbour's load spoils absolute seconds first"
-        )
+        console.print(f"{about['cores']} cores; load average before and after: {loads}")
         console.print(f"all samples are in {path.relative_to(checkout())}")
     return 0 if passed(table) else 1
 
 
 def main() -> None:
-    # SIGTERM ends it as Ctrl-C does: whatever was started is stopped first.
+    # SIGTERM ends it as Ctrl-C does, also under a shell that had its background jobs ignore Ctrl-C: what was started is stopped.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         sys.exit(asyncio.run(run(arguments())))

@@ -19,7 +19,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """What a figure may be. `measured` is what it was on the day that `when` and `machine` of the file say."""
+    """What a figure may be. `measured` is what it was when docs/measurements.md was written."""
 
     name: str
     what: str
