@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from bench.results import Figure, Range, Verdict, judge, passed, read_ranges, rows
+from trainwright.local.binaries import KWOK
 
-RANGES = Path(__file__).resolve().parents[2] / "tools" / "bench" / "ranges.toml"
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+RANGES = TOOLS / "bench" / "ranges.toml"
 
 
 def limits(bound: float | None = 2.0) -> Range:
@@ -62,3 +64,7 @@ def test_the_committed_ranges_can_be_read_and_each_has_a_word_for_the_table() ->
     ranges = read_ranges(RANGES.read_text())
     assert all(one.what and one.unit for one in ranges)
     assert any(one.quick for one in ranges)
+
+
+def test_the_nodes_are_simulated_by_the_version_that_is_built() -> None:
+    assert f"sigs.k8s.io/kwok {KWOK}" in (TOOLS / "kwok" / "go.mod").read_text()
