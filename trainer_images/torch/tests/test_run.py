@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from trainwright_runtime import sealed
 from trainwright_runtime.progress import reporter
 from trainwright_runtime.torch import Run
+from trainwright_runtime.torch.state import Staging
 
 
 class Loop:
@@ -260,3 +261,19 @@ def test_training_goes_on_while_a_checkpoint_is_written(alone: Path, monkeypatch
     saved = torch.load(alone / "checkpoints/step-4/model.pt", weights_only=True)
     assert torch.equal(saved["weight"], seen[4])
     assert not torch.equal(saved["weight"], seen[7])
+
+
+def test_copies_of_a_checkpoint_are_right_whatever_changes_between_two_of_them() -> None:
+    staging = Staging()
+    weight, step = torch.arange(6.0).reshape(2, 3), torch.tensor(1)
+    first = staging.copy({"model": {"weight": weight.T}, "list": [step, "x"]})
+    memory = first["model"]["weight"].data_ptr()
+    weight += 1
+    assert first["model"]["weight"].tolist() == [[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]], "training goes on, the copy stays"
+    second = staging.copy({"model": {"weight": weight.T}, "list": [step, "x"]})
+    assert second["model"]["weight"].data_ptr() == memory, "memory is kept"
+    assert torch.equal(second["model"]["weight"], weight.T)
+    grown = staging.copy({"model": {"weight": torch.ones(4, dtype=torch.int64)}, "list": [step]})
+    assert (grown["model"]["weight"].dtype, grown["list"]) == (torch.int64, [torch.tensor(1)])
+    sparse = torch.eye(3).to_sparse()
+    assert torch.equal(staging.copy({"s": sparse})["s"].to_dense(), torch.eye(3))

@@ -24,7 +24,7 @@ from trainwright_runtime.exits import Exit, leave, say
 from trainwright_runtime.progress import reporter
 from trainwright_runtime.sealed import Writer
 from trainwright_runtime.torch.gang import Gang
-from trainwright_runtime.torch.state import cpu_copy, generator_states, require_plain, set_generator_states, unwrapped
+from trainwright_runtime.torch.state import Staging, generator_states, require_plain, set_generator_states, unwrapped
 
 LOSS_SECONDS = 0.5
 """Reading a loss off a GPU waits for the GPU, so it is read this seldom."""
@@ -66,6 +66,7 @@ class Run:
         self._policy = self.environment.checkpoint
         self._store = self._open_store()
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trainwright-checkpoint")
+        self._staging = Staging()
         self._in_flight: Future[Checkpoint] | None = None
         self._failed_saves = 0
         self._saved_step: int | None = None
@@ -169,7 +170,8 @@ class Run:
         self._settle()
         files = {"model.pt": self._model.state_dict(), "training.pt": self._training_state()}
         files |= {f"rank-{rank}.pt": states for rank, states in enumerate(generators)}
-        writers: dict[str, Writer] = {name: functools.partial(torch.save, cpu_copy(content)) for name, content in files.items()}
+        copies: dict[str, Any] = self._staging.copy(files)
+        writers: dict[str, Writer] = {name: functools.partial(torch.save, content) for name, content in copies.items()}
         self._in_flight = self._writer.submit(self._write, self._store, self.steps, writers, self._facts())
         self._reporter.checkpoint_blocked(time.perf_counter() - began)
 

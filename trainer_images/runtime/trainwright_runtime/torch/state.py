@@ -29,15 +29,42 @@ def unwrapped(model: Any) -> Any:
             return model
 
 
-def cpu_copy(value: Any) -> Any:
-    """The same nesting with every tensor copied to the CPU: training may go on while the copy is being written."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: cpu_copy(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(cpu_copy(item) for item in value)
-    return value
+class Staging:
+    """Copies of nested tensors on the CPU, in memory that is kept from one checkpoint to the next.
+
+    Training may go on while a copy is being written. Fresh memory would cost several times the copy itself: the C library gives
+    large blocks back, and the system hands them out again page by page. What `copy` returned is good until its next call.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[Any, ...], torch.Tensor] = {}
+        self._used: dict[tuple[Any, ...], torch.Tensor] = {}
+
+    def copy(self, content: Any) -> Any:
+        """The same nesting, every tensor copied."""
+        self._used = {}
+        copied = self._copied(content, ())
+        self._kept = self._used
+        return copied
+
+    def _copied(self, value: Any, place: tuple[Any, ...]) -> Any:
+        if isinstance(value, torch.Tensor):
+            return self._tensor(value.detach(), place)
+        if isinstance(value, dict):
+            return {key: self._copied(item, (*place, key)) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(self._copied(item, (*place, index)) for index, item in enumerate(value))
+        return value
+
+    def _tensor(self, tensor: torch.Tensor, place: tuple[Any, ...]) -> torch.Tensor:
+        if tensor.layout is not torch.strided or tensor.is_quantized:
+            return tensor.to("cpu", copy=True)
+        kept = self._kept.get(place)
+        if kept is None or kept.shape != tensor.shape or kept.dtype != tensor.dtype:
+            kept = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+        kept.copy_(tensor)
+        self._used[place] = kept
+        return kept
 
 
 def require_plain(value: Any, name: str) -> None:

@@ -1,0 +1,112 @@
+"""`python -m bench [--quick] [--only GROUP …]`: measure, show, compare with `ranges.toml`; status 1 when a bound is broken."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from bench import cost, recovery, report, start, training
+from bench.results import Figure, passed, read_ranges, rows
+from bench.world import World, world
+from trainwright.local import environments
+from trainwright.local.binaries import ControlPlaneUnavailable
+from trainwright.local.paths import checkout
+
+GROUPS = ("start", "growth", "cost", "step", "checkpoint", "recovery")
+IN_WORLD = ("start", "growth", "cost")
+QUICK = ("start", "cost", "step", "checkpoint")
+
+# A table of this width is read in a log too.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
+
+
+def say(text: str) -> None:
+    console.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {text}", soft_wrap=True)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", default=os.environ.get("BENCH") == "quick", help="less than 3 minutes")
+    parser.add_argument("--only", nargs="+", choices=GROUPS, metavar="GROUP", help=f"some of {', '.join(GROUPS)}")
+    return parser.parse_args()
+
+
+async def measure(groups: tuple[str, ...], figures: list[Figure], *, quick: bool) -> None:
+    """Add the figures of these groups as they come, so that those that came before an interruption are kept."""
+    if any(group in IN_WORLD for group in groups):
+        say("a control plane with simulated nodes")
+        async with world(say) as there:
+            await _in_world(there, groups, figures, quick=quick)
+    if {"step", "checkpoint", "recovery"} & set(groups):
+        await environments.ensure(checkout() / "trainer_images" / "torch", say)
+    if "step" in groups:
+        say("a step under the runtime beside the same loop bare")
+        figures += await training.steps(ranks=(1,) if quick else (1, 2), say=say)
+    if "checkpoint" in groups:
+        say("a checkpoint of 200 MB beside torch.save")
+        figures.append(await training.checkpoint(repeats=5 if quick else 11, say=say))
+    if "recovery" in groups:
+        say("a worker is killed on the local twin")
+        figures.append(await recovery.recovery(repeats=3, say=say))
+
+
+async def _in_world(there: World, groups: tuple[str, ...], figures: list[Figure], *, quick: bool) -> None:
+    await start.warm_up(there)
+    if "start" in groups:
+        say("gangs and many jobs beside bare pods, in turns (pods created/running/status)")
+        figures += await start.gang(there, 100, repeats=3 if quick else 5)
+        figures += [] if quick else await start.gang(there, 500, repeats=3)
+        figures += await start.many(there, 100, repeats=2 if quick else 3)
+    if "cost" in groups:
+        say("requests of whole lives")
+        figures += await cost.requests(there, jobs=10 if quick else 20)
+        if not quick:
+            say("memory and CPU of the operator")
+            figures += await cost.burden(there, jobs=300, seconds=30)
+    if "growth" in groups:
+        say("how it grows")
+        figures += await start.growth(there)
+
+
+async def run(options: argparse.Namespace) -> int:
+    groups = tuple(options.only or (QUICK if options.quick else GROUPS))
+    about = report.machine() | {"quick": options.quick, "groups": groups}
+    figures: list[Figure] = []
+    try:
+        await measure(groups, figures, quick=options.quick)
+    finally:
+        about["loadAfter"] = os.getloadavg()
+        known = read_ranges(Path(__file__).with_name("ranges.toml").read_text())
+        names = {figure.name for figure in figures}
+        expected = [one for one in known if one.name in names or (not options.only and (one.quick or not options.quick))]
+        table = rows(expected, figures)
+        report.show(console, table)
+        path = report.write(checkout() / "build" / "bench", table, about)
+        loads = ", ".join(f"{load:.1f}" for load in (about["loadBefore"][0], about["loadAfter"][0]))
+        console.print(f"{about['cores']} cores; load average before and after: {loads}")
+        console.print(f"all samples are in {path.relative_to(checkout())}")
+    return 0 if passed(table) else 1
+
+
+def main() -> None:
+    # SIGTERM ends it as Ctrl-C does, also under a shell that had its background jobs ignore Ctrl-C: what was started is stopped.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        sys.exit(asyncio.run(run(arguments())))
+    except KeyboardInterrupt:
+        console.print("stopped")
+        sys.exit(130)
+    except ControlPlaneUnavailable as error:
+        sys.exit(f"bench: {error}")
+
+
+if __name__ == "__main__":
+    main()
