@@ -28,7 +28,7 @@ bench: setup  ## what Trainwright costs beside a floor, held to bounds; a quarte
 	@PYTHONPATH=tools $(PY) -m bench
 
 bench-quick: setup  ## the short bench
-	@PYTHONPATH=tools $(PY) -m bench --quick
+	@PYTHONPATH=tools $(PY) -m bench --quick $(BENCH_OPTIONS)
 
 lint: setup  ## ruff, mypy strict, import-linter, generated files up to date
 	@.venv/bin/ruff check .

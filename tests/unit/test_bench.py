@@ -68,3 +68,12 @@ def test_the_committed_ranges_can_be_read_and_each_has_a_word_for_the_table() ->
 
 def test_the_nodes_are_simulated_by_the_version_that_is_built() -> None:
     assert f"sigs.k8s.io/kwok {KWOK}" in (TOOLS / "kwok" / "go.mod").read_text()
+
+
+def test_on_a_shared_machine_counts_are_judged_and_times_are_shown() -> None:
+    ranges = [Range(name="requests", what="", unit="a job", bound=6), Range(name="start", what="", unit="x floor", bound=2)]
+    table = rows(
+        [one.for_information() if one.timed else one for one in ranges],
+        [Figure(name="requests", samples=[7.0]), Figure(name="start", samples=[9.0])],
+    )
+    assert [row.verdict for row in table] == [Verdict.BROKEN, Verdict.FOR_INFORMATION]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -27,6 +27,15 @@ class Range:
     bound: float | None = None
     measured: float | None = None
     quick: bool = False
+
+    @property
+    def timed(self) -> bool:
+        """Whether it depends on what else the machine does, as seconds do, and ratios of them still do a little."""
+        return self.unit == "s" or self.unit.startswith("x")
+
+    def for_information(self) -> Range:
+        """The same without a bound."""
+        return replace(self, bound=None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from trainwright.controller.store import Store
 from trainwright.controller.telemetry import Telemetry
 from trainwright.observe.observed import Observed, observe
 from trainwright.observe.times import rfc3339, seconds
-from trainwright.observe.workers import WorkerState
+from trainwright.observe.workers import Worker, WorkerState, observe_worker
 from trainwright.plan.plan import plan
 from trainwright.plan.status import concluded, with_conditions
 from trainwright.plan.types import Event, Plan, Settings
@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 
 # Counts of workers and progress are written at most this often; a change of phase at once.
 STATUS_INTERVAL_SECONDS = 1.0
+# How long a state must last to be worth a write.
+PASSING_SECONDS = 2.0
+MAX_REMEMBERED = 50_000
 # Something was refused that nothing will announce as mended: a quota, a name that is taken.
 REFUSED_RETRY_SECONDS = 5.0
 # Whoever was quicker may write again in a moment.
@@ -64,6 +67,8 @@ class Reconciler:
         self._settings = settings
         self._clock = clock
         self._written: dict[str, float] = {}
+        self._noticed: dict[str, float] = {}
+        self._read: dict[str, tuple[str, Worker | None]] = {}
         stores = {store.resource.kind: store for store in (pods, *children)}
         self._executor = Executor(cluster, lambda made: stores[made["kind"]].put(made))
 
@@ -124,9 +129,22 @@ class Reconciler:
     def _decide(self, job: TrainingJob, pods: list[Object]) -> Plan:
         key = f"{job.namespace}/{job.name}"
         children = [child for store in self._children for child in store.labelled(job.namespace, job.name)]
-        observed = observe(uid=job.uid, pods=pods, children=children, progress=self._telemetry.latest(key))
+        observed = observe(
+            uid=job.uid, pods=pods, children=children, progress=self._telemetry.latest(key), read=self._read_worker
+        )
         self._follow(key, job, observed)
         return plan(job, observed, self._clock(), self._settings)
+
+    def _read_worker(self, pod: Object) -> Worker | None:
+        """A pod's worker, read once for each version of the pod: every event of one pod has all of its gang looked at."""
+        metadata = pod["metadata"]
+        version, worker = self._read.get(metadata["uid"], ("", None))
+        if version != metadata["resourceVersion"]:
+            if len(self._read) > MAX_REMEMBERED:
+                self._read.clear()
+            worker = observe_worker(pod)
+            self._read[metadata["uid"]] = (metadata["resourceVersion"], worker)
+        return worker
 
     def _follow(self, key: str, job: TrainingJob, observed: Observed) -> None:
         """Ask worker 0 of the current attempt for progress as long as it runs."""
@@ -141,24 +159,34 @@ class Reconciler:
         self._metrics.saw_job(job)
         patch = difference(raw.get("status") or {}, status.wire()) if status != job.status else {}
         if not patch:
+            self._noticed.pop(key, None)
             return None
         now = self._clock()
-        minor = (
-            (status.phase is job.status.phase or {status.phase, job.status.phase} == _WAITING)
-            and status.attempt == job.status.attempt
-            and status.conditions == job.status.conditions
-        )
-        due = self._written.get(key, 0.0) + STATUS_INTERVAL_SECONDS
-        if minor and 0 < due - now <= STATUS_INTERVAL_SECONDS:
-            return due - now
+        if (wait := self._held_back(key, job.status, status, now)) > 0:
+            return wait
         body = {"metadata": {"resourceVersion": job.resource_version}, "status": patch}
         stored = await self._patch(job, body)
         self._written[key] = now
+        self._noticed.pop(key, None)
         self._count(job, status)
         if stored is not None:
             self._jobs.put(stored)
             self._metrics.saw_job(parse(stored))
         return None
+
+    def _held_back(self, key: str, old: TrainingJobStatus, new: TrainingJobStatus, now: float) -> float:
+        """Seconds until a change that is of no great matter may be written: progress at a bounded rate, and what may be
+        overtaken in a moment (a gang on its way to running, workers that end one after the other) once it has lasted.
+        """
+        same = new.attempt == old.attempt and new.conditions == old.conditions
+        if not same or (new.phase is not old.phase and {new.phase, old.phase} != _WAITING):
+            return 0.0
+        if new.progress != old.progress or new.metrics != old.metrics or new.checkpoint != old.checkpoint:
+            since, patience = self._written.get(key, 0.0), STATUS_INTERVAL_SECONDS
+        else:
+            since, patience = self._noticed.setdefault(key, now), PASSING_SECONDS
+        # Where the clock has jumped, nothing is held back.
+        return wait if 0 < (wait := since + patience - now) <= patience else 0.0
 
     async def _patch(self, job: TrainingJob, body: Object) -> Object | None:
         try:
@@ -234,6 +262,7 @@ class Reconciler:
         self._telemetry.unwatch(key)
         self._metrics.forget(namespace, name)
         self._written.pop(key, None)
+        self._noticed.pop(key, None)
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,12 +42,13 @@ def observe(
     pods: Iterable[dict[str, Any]],
     children: Iterable[dict[str, Any]],
     progress: TrainingProgress | None = None,
+    read: Callable[[dict[str, Any]], Worker | None] = observe_worker,
 ) -> Observed:
     """The view of the job with this uid: what an earlier job of the same name left behind is not ours to count.
 
-    A claim is kept by name: it belongs to nobody, so that results outlive the job.
+    A claim is kept by name: it belongs to nobody, so that results outlive the job. `read` may remember what it has read.
     """
-    workers = [worker for pod in pods if _owned(pod, uid) and (worker := observe_worker(pod)) is not None]
+    workers = [worker for pod in pods if _owned(pod, uid) and (worker := read(pod)) is not None]
     kept = [child for child in children if _owned(child, uid) or child["kind"] == "PersistentVolumeClaim"]
     return Observed(
         workers=tuple(sorted(workers, key=lambda worker: (worker.attempt, worker.index))),
