@@ -26,6 +26,7 @@ from trainwright.cluster.port import (
     WatchEvent,
 )
 from trainwright.controller.operator import Operator
+from trainwright.controller.store import Store
 
 
 class Counting(MemoryCluster):
@@ -366,3 +367,21 @@ async def test_a_recipe_that_there_is_not_fails_the_job_before_any_pod_starts() 
         assert status["conditions"][-1]["reason"] == "InvalidSpec"
         assert "spec.recipe.config.epoch: is not a key of the recipe; did you mean epochs?" in status["reason"]
         assert (await cluster.list(PODS, "default")).items == []
+
+
+async def test_what_is_gone_is_remembered_as_it_was_last_seen() -> None:
+    cluster = MemoryCluster()
+    store = Store(cluster, PODS, index="trainwright.dev/job")
+    pod = {"metadata": {"name": "p", "namespace": "default", "labels": {"trainwright.dev/job": "digits"}}, "spec": {}}
+    task = asyncio.create_task(store.run())
+    await store.synced.wait()
+    await cluster.create(PODS, pod)
+    await cluster.patch(PODS, "p", "default", {"status": {"phase": "Running"}}, subresource="status")
+    await cluster.delete(PODS, "p", "default")
+    (last,) = await eventually(lambda: store.departed("default", "digits"))
+    assert last["status"]["phase"] == "Running"
+    assert store.departed("default", "other") == []
+    await cluster.create(PODS, pod)
+    await eventually(lambda: store.get("default", "p"))
+    assert store.departed("default", "digits") == []
+    task.cancel()

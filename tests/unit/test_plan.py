@@ -243,6 +243,25 @@ def test_a_pod_whose_deletion_nobody_confirms_is_lost_with_its_node() -> None:
     assert decided.status.restarts.failure == 0
 
 
+def test_what_is_known_of_a_pod_that_is_gone_explains_its_end() -> None:
+    """A drained node's pods may vanish between two looks: the last that was seen of them tells an eviction from a deletion."""
+    typed, pods = created(job().workers(2).run_policy(backoffLimit=0))
+    first, second = (running(pod) for pod in pods)
+
+    def cause(departed: dict[str, Any]) -> str:
+        observed = observe(uid=typed.uid, pods=[first], children=wanted(typed), departed=[departed])
+        decided = plan(typed, observed, NOW, SETTINGS)
+        assert decided.status.restarts.last is not None
+        return decided.status.restarts.last.cause
+
+    assert cause(second) == "Deleted"
+    target = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
+    second["status"]["conditions"] = [target]
+    assert cause(second) == "Evicted"
+    second["metadata"]["ownerReferences"][0]["uid"] = "another job's"
+    assert cause(second) == "Deleted", "a pod of an earlier job of this name says nothing of this one"
+
+
 def test_eviction_and_preemption_are_not_counted() -> None:
     typed, pods = created(job().workers(1).run_policy(backoffLimit=0))
     for reason, cause in (("EvictionByEvictionAPI", "Evicted"), ("PreemptionByScheduler", "Preempted")):

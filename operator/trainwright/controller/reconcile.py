@@ -130,7 +130,12 @@ class Reconciler:
         key = f"{job.namespace}/{job.name}"
         children = [child for store in self._children for child in store.labelled(job.namespace, job.name)]
         observed = observe(
-            uid=job.uid, pods=pods, children=children, progress=self._telemetry.latest(key), read=self._read_worker
+            uid=job.uid,
+            pods=pods,
+            children=children,
+            departed=self._pods.departed(job.namespace, job.name),
+            progress=self._telemetry.latest(key),
+            read=self._read_worker,
         )
         self._follow(key, job, observed)
         return plan(job, observed, self._clock(), self._settings)

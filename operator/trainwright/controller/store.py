@@ -15,6 +15,7 @@ from trainwright.cluster.port import Cluster, ClusterError, Gone, Object, Object
 log = logging.getLogger(__name__)
 
 _Key = tuple[str, str]
+MAX_DEPARTED = 200
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -41,6 +42,7 @@ class Store:
         self._objects: dict[_Key, Object] = {}
         self._by_label: dict[tuple[str, str], set[_Key]] = {}
         self._gone: dict[_Key, int] = {}
+        self._departed: dict[_Key, Object] = {}
 
     def get(self, namespace: str, name: str) -> Object | None:
         return self._objects.get((namespace, name))
@@ -52,6 +54,14 @@ class Store:
         """Objects of a namespace whose index label has this value."""
         return [self._objects[key] for key in sorted(self._by_label.get((namespace, value), ()))]
 
+    def departed(self, namespace: str, value: str) -> list[Object]:
+        """Objects with this index label that are gone, as they were last seen. Only a memory: a new process has none."""
+        return [
+            obj
+            for (space, _), obj in self._departed.items()
+            if space == namespace and obj["metadata"].get("labels", {}).get(self._index) == value
+        ]
+
     def put(self, obj: Object) -> bool:
         """Take an object over unless the copy is as new already; whether it was taken."""
         key, version = _key(obj), _version(obj)
@@ -59,6 +69,7 @@ class Store:
         if (old is not None and _version(old) >= version) or self._gone.get(key, -1) >= version:
             return False
         self._gone.pop(key, None)
+        self._departed.pop(key, None)
         self._objects[key] = obj
         self._note(key, old, obj)
         return True
@@ -73,6 +84,10 @@ class Store:
             self._gone[key] = _version(obj)
             if len(self._gone) > 10_000:
                 self._gone.clear()
+            if self._index is not None:
+                self._departed[key] = obj
+                while len(self._departed) > MAX_DEPARTED:
+                    del self._departed[next(iter(self._departed))]
 
     def drop(self, namespace: str, name: str) -> None:
         """Forget the object of that name, if there is one: the API said that it is gone."""

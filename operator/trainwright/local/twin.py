@@ -94,8 +94,9 @@ class Twin:
     @contextlib.contextmanager
     def _alone(self, progress: Progress) -> Iterator[None]:
         """Of several that bring the same twin up, one at a time."""
-        self.state.parent.mkdir(parents=True, exist_ok=True)
-        with (self.state.parent / f".{self.name}.lock").open("w") as lock:
+        locks = home() / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        with (locks / self.name).open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -65,9 +65,9 @@ def container_failure(*, pod: dict[str, Any], index: int, terminated: dict[str, 
     said = _last_words(terminated.get("message") or "")
     signal = int(terminated.get("signal") or 0) or (code - 128 if code > 128 else None)
     if "deletionTimestamp" in pod["metadata"]:
-        cause = _disruption(pod) or Cause.DELETED
+        cause = disruption(pod) or Cause.DELETED
     else:
-        cause = _disruption(pod) or _cause(code, terminated.get("reason"), said)
+        cause = disruption(pod) or _cause(code, terminated.get("reason"), said)
     lines = said.get("lines") if isinstance(said.get("lines"), list) else []
     return Failure(
         pod=name,
@@ -85,8 +85,7 @@ def container_failure(*, pod: dict[str, Any], index: int, terminated: dict[str, 
 def pod_failure(*, pod: dict[str, Any], index: int, time: float) -> Failure:
     """A pod that failed as a whole, with no container to ask: evicted, preempted, or lost."""
     status = pod.get("status", {})
-    disruption = _disruption(pod)
-    cause = disruption or (Cause.EVICTED if status.get("reason") == "Evicted" else Cause.NODE_LOST)
+    cause = disruption(pod) or (Cause.EVICTED if status.get("reason") == "Evicted" else Cause.NODE_LOST)
     return Failure(
         pod=pod["metadata"]["name"], index=index, cause=cause, time=time, message=str(status.get("message") or "")[:500]
     )
@@ -107,7 +106,7 @@ def _cause(code: int, reason: str | None, said: dict[str, Any]) -> Cause:
     return Cause.KILLED if code > 128 else Cause.ERROR
 
 
-def _disruption(pod: dict[str, Any]) -> Cause | None:
+def disruption(pod: dict[str, Any]) -> Cause | None:
     """What the control plane says it did to the pod, from its DisruptionTarget condition."""
     for condition in pod.get("status", {}).get("conditions", []):
         if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":

@@ -23,9 +23,13 @@ class Child:
 
 @dataclass(frozen=True)
 class Observed:
-    """Pods of every attempt, children by kind and name, and what rank 0 last said."""
+    """Pods of every attempt, children by kind and name, and what rank 0 last said.
+
+    `departed`: pods that are gone, as they were last seen; what is known of them may explain their end and decides nothing else.
+    """
 
     workers: tuple[Worker, ...] = ()
+    departed: tuple[Worker, ...] = ()
     children: Mapping[tuple[str, str], Child] = field(default_factory=dict)
     progress: TrainingProgress | None = None
 
@@ -41,6 +45,7 @@ def observe(
     uid: str,
     pods: Iterable[dict[str, Any]],
     children: Iterable[dict[str, Any]],
+    departed: Iterable[dict[str, Any]] = (),
     progress: TrainingProgress | None = None,
     read: Callable[[dict[str, Any]], Worker | None] = observe_worker,
 ) -> Observed:
@@ -52,6 +57,7 @@ def observe(
     kept = [child for child in children if _owned(child, uid) or child["kind"] == "PersistentVolumeClaim"]
     return Observed(
         workers=tuple(sorted(workers, key=lambda worker: (worker.attempt, worker.index))),
+        departed=tuple(worker for pod in departed if _owned(pod, uid) and (worker := read(pod)) is not None),
         children={(child.kind, child.name): child for child in map(_child, kept)},
         progress=progress,
     )

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from trainwright.api.causes import Cause
 from trainwright.api.names import ATTEMPT_LABEL, CONTAINER, FETCH_CONTAINER, INDEX_LABEL
-from trainwright.observe.failure import Failure, container_failure, pod_failure
+from trainwright.observe.failure import Failure, container_failure, disruption, pod_failure
 from trainwright.observe.times import seconds
 
 # Words of a container that has not started for a harmless reason: it is just being made.
@@ -28,7 +29,8 @@ class WorkerState(StrEnum):
 class Worker:
     """`scheduled`: a node has been chosen. `waiting`: one line why the pod does not run, empty when there is nothing to say.
 
-    `delete_by`: when the grace of a pod that is being deleted ends, in seconds since the epoch.
+    `disruption`: what the control plane says it does to the pod. `delete_by`: when the grace of a pod that is being deleted
+    ends, in seconds since the epoch.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Worker:
     scheduled: bool
     deleting: bool
     delete_by: float | None = None
+    disruption: Cause | None = None
     node: str = ""
     address: str = ""
     waiting: str = ""
@@ -82,6 +85,7 @@ def observe_worker(pod: dict[str, Any]) -> Worker | None:
         scheduled=bool(pod.get("spec", {}).get("nodeName")),
         deleting="deletionTimestamp" in metadata,
         delete_by=seconds(metadata.get("deletionTimestamp")),
+        disruption=disruption(pod),
         node=pod.get("spec", {}).get("nodeName", ""),
         address=status.get("podIP", ""),
         waiting=_waiting(status, container) if state is WorkerState.PENDING else "",

@@ -61,7 +61,7 @@ def _decide(job: TrainingJob, observed: Observed, now: float, settings: Settings
 def _advance(job: TrainingJob, status: TrainingJobStatus, observed: Observed, now: float, settings: Settings) -> Plan:
     """Failed? Otherwise bring the gang up."""
     workers = observed.of(job.attempt)
-    if found := failures(job, workers, now, settings):
+    if found := failures(job, observed, now, settings):
         if wait := undecided(found, workers, now, settings):
             return Plan(status=status, requeue_after=wait)
         status, event = after_failure(job, status, found, now)

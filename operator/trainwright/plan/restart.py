@@ -12,6 +12,7 @@ from trainwright.api.names import pod_name
 from trainwright.api.reasons import Reason
 from trainwright.api.status import ConditionType, LastRestart, Phase, TrainingJobStatus
 from trainwright.observe.failure import Failure, first_failure
+from trainwright.observe.observed import Observed
 from trainwright.observe.times import rfc3339
 from trainwright.observe.workers import Worker
 from trainwright.plan.failure_policy import judge, rule_count
@@ -19,10 +20,11 @@ from trainwright.plan.status import concluded, is_true, with_conditions
 from trainwright.plan.types import Event, Settings
 
 
-def failures(job: TrainingJob, workers: list[Worker], now: float, settings: Settings) -> list[Failure]:
+def failures(job: TrainingJob, observed: Observed, now: float, settings: Settings) -> list[Failure]:
     """All failures of the current attempt. Once the gang was created whole, a pod that is missing has been deleted; one whose
     deletion nobody confirms is on a node that is lost.
     """
+    workers = observed.of(job.attempt)
     found = [worker.failure for worker in workers if worker.failure is not None]
     found += [
         Failure(pod=worker.name, index=worker.index, cause=Cause.NODE_LOST, time=now, message=f"{worker.node} does not answer")
@@ -31,12 +33,18 @@ def failures(job: TrainingJob, workers: list[Worker], now: float, settings: Sett
     ]
     if is_true(job.status, ConditionType.CREATED):
         present = {worker.index for worker in workers}
-        found += [
-            Failure(pod=pod_name(job.name, job.attempt, index), index=index, cause=Cause.DELETED, time=now)
-            for index in range(job.spec.workers)
-            if index not in present
-        ]
+        found += [_missing(job, observed, index, now) for index in range(job.spec.workers) if index not in present]
     return found
+
+
+def _missing(job: TrainingJob, observed: Observed, index: int, now: float) -> Failure:
+    """Why a pod is not there any more: what it last said, or the control plane of it, else that somebody deleted it."""
+    name = pod_name(job.name, job.attempt, index)
+    last = next((worker for worker in observed.departed if worker.name == name), None)
+    if last is not None and last.failure is not None:
+        return last.failure
+    cause = (last.disruption if last is not None else None) or Cause.DELETED
+    return Failure(pod=name, index=index, cause=cause, time=now)
 
 
 def undecided(found: list[Failure], workers: list[Worker], now: float, settings: Settings) -> float | None:
