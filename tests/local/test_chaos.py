@@ -89,12 +89,12 @@ async def test_drain_node(two_nodes: RunningTwin, room: str) -> None:
     assert (status["restarts"]["failure"], status["restarts"]["last"]["cause"]) == (0, "Evicted")
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(360)
 async def test_stop_node(two_nodes: RunningTwin, room: str) -> None:
     """20 s until the node counts as away, 10 until its pods are given up, 30 of grace, 15 of patience with the silent node."""
     await training(two_nodes, room)
     assert "is off" in chaos(two_nodes, "stop-node", "digits", "-n", room)
-    status = await resumed(two_nodes, room, within=150)
+    status = await resumed(two_nodes, room, within=240)
     assert (status["restarts"]["failure"], status["restarts"]["last"]["cause"]) == (0, "NodeLost")
     assert two_nodes.cli("up", "--name", "t").returncode == 0
     ready = '{.items[*].status.conditions[?(@.type=="Ready")].status}'
