@@ -64,7 +64,7 @@ async def test_hang_worker(two_nodes: RunningTwin, room: str) -> None:
 
 async def test_a_full_disk_is_said_and_leaves_the_checkpoints_before_it(two_nodes: RunningTwin, room: str) -> None:
     before = await training(two_nodes, room)
-    assert "could write no file of more than" in chaos(two_nodes, "full-disk", "digits", "-n", room, "--for", "4")
+    assert "could write no file of more than" in chaos(two_nodes, "full-disk", "digits", "-n", room, "--for", "10")
     status = await resumed(two_nodes, room)
     assert status["progress"]["resumedFrom"] >= before["checkpoint"]["step"]
     assert "File too large" in status["restarts"]["last"]["evidence"]

@@ -118,10 +118,14 @@ class Chaos:
             except NotFound:
                 raise NothingToBreak(f"there is no job {job} in namespace {namespace}") from None
         path = found.get("status", {}).get("checkpoint", {}).get("path")
-        try:
-            return max(file.stat().st_size for file in Path(path or "").iterdir() if path) // 2
-        except (OSError, ValueError):
-            raise NothingToBreak(f"job {job} has no checkpoint yet: how much room to leave can't be known") from None
+        largest = 0
+        # The one that status names may have been pruned since; its successors are as large.
+        for file in Path(path).parent.glob("step-*/*") if path else ():
+            with contextlib.suppress(FileNotFoundError):
+                largest = max(largest, file.stat().st_size)
+        if not largest:
+            raise NothingToBreak(f"job {job} has no checkpoint yet: how much room to leave can't be known")
+        return largest // 2
 
     @contextlib.asynccontextmanager
     async def _cluster(self) -> AsyncIterator[KubeCluster]:
