@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
 
 import psutil
 import yaml
 
-from support.twin import ROOT, RunningTwin, command_lines, running_twin, trainwright
+from support.twin import ROOT, TRAINWRIGHT, RunningTwin, command_lines, running_twin, trainwright
 from support.waiting import eventually
 
 
@@ -75,3 +80,18 @@ def test_commands_without_a_cluster_say_how_to_get_one(tmp_path) -> None:  # typ
     result = trainwright("kubeconfig", env=env)
     assert result.returncode == 2
     assert "is not up" in result.stderr
+
+
+def test_two_that_bring_it_up_at_once_bring_up_one() -> None:
+    home = Path(tempfile.mkdtemp(prefix="tw-"))
+    env = {"TRAINWRIGHT_HOME": str(home)}
+    try:
+        command = [TRAINWRIGHT, "up", "--name", "t"]
+        both = [subprocess.Popen(command, env={**os.environ, **env}, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+        said = [one.communicate(timeout=100)[1] for one in both]
+        assert [one.returncode for one in both] == [0, 0], said
+        assert sum("somebody else is bringing this twin up" in one for one in said) == 1
+        assert len(command_lines("kube-apiserver", str(home))) == 1
+    finally:
+        trainwright("down", "--name", "t", env=env)
+        shutil.rmtree(home, ignore_errors=True)
