@@ -26,6 +26,13 @@ def twin() -> Iterator[RunningTwin]:
         yield started
 
 
+@pytest.fixture(scope="session")
+def two_nodes() -> Iterator[RunningTwin]:
+    """A second twin, for what takes nodes down: two nodes with one pretended GPU each."""
+    with running_twin(nodes=2, gpus_per_node=1) as started:
+        yield started
+
+
 @pytest.fixture
 def space(twin: RunningTwin) -> Iterator[str]:
     """A namespace of the twin for one test; its jobs are deleted at the end."""

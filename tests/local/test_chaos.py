@@ -10,14 +10,8 @@ import pytest
 import yaml
 from test_story import digits, step, until
 
-from support.twin import RunningTwin, running_twin
+from support.twin import RunningTwin
 from support.waiting import eventually
-
-
-@pytest.fixture(scope="module")
-def two_nodes() -> Iterator[RunningTwin]:
-    with running_twin(nodes=2, gpus_per_node=1) as started:
-        yield started
 
 
 @pytest.fixture

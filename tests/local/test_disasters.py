@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
-from support.twin import RunningTwin, running_twin
+from support.twin import RunningTwin
 from support.waiting import eventually
 from trainwright.local.process import marked
 
 SCRIPT = "echo started >> $TRAINWRIGHT_WORKSPACE/starts; while [ ! -e $TRAINWRIGHT_WORKSPACE/go ]; do sleep 0.1; done"
 
 
-@pytest.fixture(scope="module")
-def two_nodes() -> Iterator[RunningTwin]:
-    with running_twin(nodes=2, gpus_per_node=1) as started:
-        yield started
-
-
-def submit(twin: RunningTwin, name: str) -> None:
+def submit(twin: RunningTwin, name: str, **spec: Any) -> None:
     job = {
         "apiVersion": "trainwright.dev/v1alpha1",
         "kind": "TrainingJob",
@@ -33,6 +25,7 @@ def submit(twin: RunningTwin, name: str) -> None:
             "command": ["sh", "-c", SCRIPT],
             "resources": {"gpus": 1},
             "runPolicy": {"backoffLimit": 0},
+            **spec,
         },
     }
     twin.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(job))
@@ -115,19 +108,7 @@ async def test_a_topology_key_keeps_the_gang_on_nodes_of_one_value(two_nodes: Ru
     twin = two_nodes
     for number in (1, 2):
         twin.kubectl("label", "node", f"node-{number}", f"example.com/rack=r{number}", "--overwrite")
-    job = {
-        "apiVersion": "trainwright.dev/v1alpha1",
-        "kind": "TrainingJob",
-        "metadata": {"name": "together"},
-        "spec": {
-            "framework": "none",
-            "command": ["sh", "-c", SCRIPT],
-            "workers": 2,
-            "resources": {"gpus": 1},
-            "placement": {"topologyKey": "example.com/rack"},
-        },
-    }
-    twin.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(job))
+    submit(twin, "together", workers=2, placement={"topologyKey": "example.com/rack"})
     await eventually(
         lambda: "1 of 2 workers wait" in (status(twin, "together").get("reason") or ""),
         within=30,

@@ -6,21 +6,11 @@ test can kill the operator at each of its calls in turn.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from trainwright.cluster.memory import MemoryCluster
-from trainwright.cluster.port import (
-    CLAIMS,
-    PODS,
-    SERVICES,
-    TRAINING_JOBS,
-    ClusterError,
-    Object,
-    ObjectList,
-    Resource,
-    WatchEvent,
-)
+from trainwright.cluster.port import CLAIMS, PODS, SERVICES, TRAINING_JOBS, ClusterError
 from trainwright.controller.metrics import Metrics
 from trainwright.controller.reconcile import Reconciler
 from trainwright.controller.store import Store
@@ -41,65 +31,27 @@ class View:
     def __init__(self, cluster: MemoryCluster, interfere: Callable[[str], None]) -> None:
         self._cluster = cluster
         self._interfere = interfere
-        self.dead = False
+        self._dead = False
 
-    async def _through(self, call: Any, *, write: bool = True) -> Any:
-        if self.dead:
-            raise Killed
-        try:
-            if write:
-                self._interfere("before")
-            result = await call()
-            if write:
-                self._interfere("after")
-        except Killed:
-            self.dead = True
-            raise
-        return result
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        write = name in ("create", "apply", "patch", "delete")
+        assert write or name in ("get", "list"), f"the operator has no business with {name} here: the driver looks for itself"
 
-    async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object:
-        found: Object = await self._through(lambda: self._cluster.get(resource, name, namespace), write=False)
-        return found
+        async def through(*args: Any, **kwargs: Any) -> Any:
+            if self._dead:
+                raise Killed
+            try:
+                if write:
+                    self._interfere("before")
+                result = await getattr(self._cluster, name)(*args, **kwargs)
+                if write:
+                    self._interfere("after")
+            except Killed:
+                self._dead = True
+                raise
+            return result
 
-    async def list(
-        self, resource: Resource, namespace: str | None = None, *, labels: Mapping[str, str] | None = None
-    ) -> ObjectList:
-        found: ObjectList = await self._through(lambda: self._cluster.list(resource, namespace, labels=labels), write=False)
-        return found
-
-    def watch(self, *_: Any, **__: Any) -> AsyncIterator[WatchEvent]:
-        raise AssertionError("the driver looks for itself")
-
-    async def create(self, resource: Resource, obj: Object) -> Object:
-        made: Object = await self._through(lambda: self._cluster.create(resource, obj))
-        return made
-
-    async def apply(self, resource: Resource, obj: Object, *, manager: str = "trainwright") -> Object:
-        made: Object = await self._through(lambda: self._cluster.apply(resource, obj, manager=manager))
-        return made
-
-    async def patch(
-        self, resource: Resource, name: str, namespace: str | None, patch: Object, *, subresource: str | None = None
-    ) -> Object:
-        made: Object = await self._through(lambda: self._cluster.patch(resource, name, namespace, patch, subresource=subresource))
-        return made
-
-    async def delete(
-        self,
-        resource: Resource,
-        name: str,
-        namespace: str | None = None,
-        *,
-        uid: str | None = None,
-        grace_seconds: int | None = None,
-    ) -> None:
-        await self._through(lambda: self._cluster.delete(resource, name, namespace, uid=uid, grace_seconds=grace_seconds))
-
-    async def logs(self, *_: Any, **__: Any) -> str:
-        raise AssertionError("the operator reads no logs")
-
-    async def close(self) -> None:
-        return
+        return through
 
 
 class Driver:

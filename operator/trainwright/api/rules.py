@@ -64,6 +64,27 @@ def _exactly_one(at: str, names: tuple[str, ...], message: str) -> Rule:
     )
 
 
+def _not_both(at: str, field: str, names: tuple[str, str], message: str) -> Rule:
+    first, second = names
+    return Rule(
+        at=at,
+        field=field,
+        cel=f"!(has(self.{first}) && has(self.{second}))",
+        message=message,
+        holds=lambda node: not (first in node and second in node),
+    )
+
+
+def _folder_of_a_claim(at: str) -> Rule:
+    return Rule(
+        at=at,
+        field=f"{at}.path",
+        cel="!has(self.path) || has(self.claim)",
+        message="path is a folder of a claim, and there is no claim",
+        holds=lambda node: "path" not in node or "claim" in node,
+    )
+
+
 _PREFIXES = " || ".join(f"self.name.startsWith('{prefix}')" for prefix in RESERVED_ENV_PREFIXES)
 
 RULES: tuple[Rule, ...] = (
@@ -96,12 +117,8 @@ RULES: tuple[Rule, ...] = (
         message="this name belongs to the contract between the operator and the workers; choose another",
         holds=lambda env: not _reserved(env["name"]),
     ),
-    Rule(
-        at="spec.env[*]",
-        field="spec.env[*]",
-        cel="!(has(self.value) && has(self.valueFrom))",
-        message="at most one of value and valueFrom says what the variable is",
-        holds=lambda env: not ("value" in env and "valueFrom" in env),
+    _not_both(
+        "spec.env[*]", "spec.env[*]", ("value", "valueFrom"), "at most one of value and valueFrom says what the variable is"
     ),
     _exactly_one(
         "spec.env[*].valueFrom",
@@ -121,31 +138,18 @@ RULES: tuple[Rule, ...] = (
         holds=lambda rule: not ("limit" in rule and rule["action"] == "Fail"),
     ),
     _exactly_one("spec.code", ("configMap", "claim"), "exactly one of configMap and claim says where the code is"),
-    Rule(
-        at="spec.code",
-        field="spec.code.path",
-        cel="!has(self.path) || has(self.claim)",
-        message="path is a folder of a claim, and there is no claim",
-        holds=lambda code: "path" not in code or "claim" in code,
-    ),
+    _folder_of_a_claim("spec.code"),
     _exactly_one(
         "spec.data[*]",
         ("builtin", "claim", "configMap", "uri"),
         "exactly one of builtin, claim, configMap and uri says where the data is",
     ),
-    Rule(
-        at="spec.data[*]",
-        field="spec.data[*].path",
-        cel="!has(self.path) || has(self.claim)",
-        message="path is a folder of a claim, and there is no claim",
-        holds=lambda data: "path" not in data or "claim" in data,
-    ),
-    Rule(
-        at="spec.data[*]",
-        field="spec.data[*].mountPath",
-        cel="!(has(self.mountPath) && has(self.builtin))",
-        message="a builtin data set is inside the image and is mounted nowhere",
-        holds=lambda data: not ("mountPath" in data and "builtin" in data),
+    _folder_of_a_claim("spec.data[*]"),
+    _not_both(
+        "spec.data[*]",
+        "spec.data[*].mountPath",
+        ("mountPath", "builtin"),
+        "a builtin data set is inside the image and is mounted nowhere",
     ),
     Rule(
         at="spec.data[*]",
@@ -165,12 +169,11 @@ RULES: tuple[Rule, ...] = (
         holds=lambda entries: _apart([_place(entry) for entry in entries if "builtin" not in entry]),
     ),
     _exactly_one("spec.workspace", ("claim", "size"), "exactly one of claim and size says where results live"),
-    Rule(
-        at="spec.checkpoint",
-        field="spec.checkpoint",
-        cel="!(has(self.everySteps) && has(self.everySeconds))",
-        message="at most one of everySteps and everySeconds says when to save",
-        holds=lambda checkpoint: not ("everySteps" in checkpoint and "everySeconds" in checkpoint),
+    _not_both(
+        "spec.checkpoint",
+        "spec.checkpoint",
+        ("everySteps", "everySeconds"),
+        "at most one of everySteps and everySeconds says when to save",
     ),
 )
 

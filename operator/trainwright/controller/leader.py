@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+import time
 from typing import Any
 
 from trainwright.cluster.port import LEASES, AlreadyExists, Cluster, ClusterError, Conflict, NotFound, Object
+from trainwright.observe.times import rfc3339_micro
 
 log = logging.getLogger(__name__)
 
@@ -90,12 +90,24 @@ class Leader:
         try:
             lease = await self._cluster.get(LEASES, self._name, self._namespace)
             if lease["spec"].get("holderIdentity") == self._identity:
-                await self._write(lease, {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _wall()})
+                await self._write(
+                    lease, {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": rfc3339_micro(time.time())}
+                )
         except ClusterError as error:
             log.info("the lease was not given back: %s", error)
 
     async def _try(self) -> bool | None:
         """Whether this replica leads now; None when nobody could be asked."""
+        try:
+            return await self._renewed()
+        except (AlreadyExists, Conflict):
+            return False
+        except ClusterError as error:
+            log.warning("lease %s/%s: %s", self._namespace, self._name, error)
+            return None
+
+    async def _renewed(self) -> bool:
+        """Take the lease, or renew it, unless somebody else has it."""
         try:
             lease = await self._cluster.get(LEASES, self._name, self._namespace)
             spec = lease.get("spec", {})
@@ -106,22 +118,7 @@ class Leader:
                 return False
             await self._write(lease, self._claim(spec))
         except NotFound:
-            return await self._attempt(self._create)
-        except Conflict:
-            return False
-        except ClusterError as error:
-            log.warning("lease %s/%s: %s", self._namespace, self._name, error)
-            return None
-        return True
-
-    async def _attempt(self, write: Callable[[], Awaitable[Object]]) -> bool | None:
-        try:
-            await write()
-        except AlreadyExists:
-            return False
-        except ClusterError as error:
-            log.warning("lease %s/%s: %s", self._namespace, self._name, error)
-            return None
+            await self._create()
         return True
 
     async def _create(self) -> Object:
@@ -134,7 +131,7 @@ class Leader:
 
     def _claim(self, before: dict[str, Any]) -> dict[str, Any]:
         """What the lease says once it is ours; when its holder changes, that is counted."""
-        now = _wall()
+        now = rfc3339_micro(time.time())
         mine = {"holderIdentity": self._identity, "leaseDurationSeconds": self._lease_seconds, "renewTime": now}
         if before.get("holderIdentity") == self._identity:
             return mine
@@ -143,7 +140,3 @@ class Leader:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
-
-
-def _wall() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -28,17 +28,15 @@ from trainwright.plan.types import Event, Plan, Settings
 
 log = logging.getLogger(__name__)
 
-# Counts of workers and progress are written at most this often; a change of phase at once.
+# Progress is written at most this often; a change of phase at once.
 STATUS_INTERVAL_SECONDS = 1.0
-# How long a state must last to be worth a write.
+# How long counts of workers, or a step on the way to running, must last to be worth a write.
 PASSING_SECONDS = 2.0
 MAX_REMEMBERED = 50_000
 # Something was refused that nothing will announce as mended: a quota, a name that is taken.
 REFUSED_RETRY_SECONDS = 5.0
 # Whoever was quicker may write again in a moment.
 CONFLICT_RETRY_SECONDS = 0.05
-
-
 _WAITING = {Phase.QUEUED, Phase.STARTING}
 """A job passes through these in moments when there is room for it."""
 

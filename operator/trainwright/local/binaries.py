@@ -6,7 +6,6 @@ is kept under a key of the modules' checksums, each program by itself, so that a
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import http.client
 import os
@@ -17,12 +16,12 @@ import sys
 import tarfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+from trainwright.local.locks import locked
 from trainwright.local.paths import cache, checkout
 
 Progress = Callable[[str], None]
@@ -83,7 +82,7 @@ def ensure(progress: Progress = lambda _: None, tools: Sequence[Tool] = TOOLS) -
     missing = [tool for tool in tools if tool.name not in found]
     if not missing:
         return found
-    with _locked(cache() / "build.lock", progress):
+    with locked(cache() / "build.lock", lambda: progress("another process is making the control plane; waiting for it")):
         unreachable: set[str | None] = {None}
         for number, tool in enumerate(missing, 1):
             target = _cached(tool)
@@ -138,18 +137,6 @@ def _ldflags(tool: Tool) -> str:
         values = {"gitVersion": tool.version, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
         flags += [f"-X {package}.{name}={value}" for package in _STAMPED for name, value in values.items()]
     return " ".join(flags)
-
-
-@contextmanager
-def _locked(path: Path, progress: Progress) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress("another process is making the control plane; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _keep(content: bytes, target: Path) -> None:

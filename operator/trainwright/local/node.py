@@ -15,7 +15,6 @@ import platform
 import shutil
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from trainwright.local.gpus import Gpus
 from trainwright.local.pod import Host, PodRunner
 from trainwright.local.podstatus import HOST
 from trainwright.local.process import kill_marked
-from trainwright.observe.times import rfc3339
+from trainwright.observe.times import rfc3339, rfc3339_micro
 
 log = logging.getLogger(__name__)
 
@@ -208,12 +207,11 @@ class ProcessNode:
         """Say "alive" for ever: the lease as a kubelet keeps it, the condition again when somebody has doubted it."""
         while True:
             try:
-                now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
                 lease = {
                     "apiVersion": LEASES.api_version,
                     "kind": LEASES.kind,
                     "metadata": {"name": self.name, "namespace": LEASE_NAMESPACE},
-                    "spec": {"holderIdentity": self.name, "leaseDurationSeconds": 40, "renewTime": now},
+                    "spec": {"holderIdentity": self.name, "leaseDurationSeconds": 40, "renewTime": rfc3339_micro(time.time())},
                 }
                 await self._cluster.apply(LEASES, lease, manager="process-node")
                 if not await self._is_ready():

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import json
 import os
 import shutil
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from trainwright.cluster.port import NODES, ClusterError
 from trainwright.local import binaries
 from trainwright.local.addresses import free_port
 from trainwright.local.controlplane import ORDER, ControlPlane
+from trainwright.local.locks import locked
 from trainwright.local.paths import home
 from trainwright.local.podstatus import HOST
 from trainwright.local.process import kill_marked
@@ -88,21 +87,8 @@ class Twin:
         None means as many as the twin had before, so that mending it doesn't change it; a new one has one node without GPUs.
         Raises `ControlPlaneUnavailable` when there is none to be had, `TwinFailed` when a part doesn't start.
         """
-        with self._alone(progress):
+        with locked(home() / "locks" / self.name, lambda: progress("somebody else is bringing this twin up; waiting")):
             return await self._up(nodes, gpus_per_node, operator=operator, progress=progress)
-
-    @contextlib.contextmanager
-    def _alone(self, progress: Progress) -> Iterator[None]:
-        """Of several that bring the same twin up, one at a time."""
-        locks = home() / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        with (locks / self.name).open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                progress("somebody else is bringing this twin up; waiting")
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
     async def _up(self, nodes: int | None, gpus_per_node: int | None, *, operator: bool, progress: Progress) -> Path:
         programs = await asyncio.to_thread(binaries.ensure, progress)

@@ -18,3 +18,8 @@ def seconds(text: str | None) -> float | None:
 def rfc3339(time: float) -> str:
     """`2026-11-21T09:00:00Z`: whole seconds, as Kubernetes writes them."""
     return datetime.fromtimestamp(int(time), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def rfc3339_micro(time: float) -> str:
+    """`2026-11-21T09:00:00.000000Z`: with microseconds, as Kubernetes writes the times of leases."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
