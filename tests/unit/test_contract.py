@@ -36,7 +36,8 @@ def environment(builder: JobBuilder, index: int = 0) -> dict[str, str]:
 
 def full() -> JobBuilder:
     data = [{"name": "train", "builtin": "digits"}, {"name": "more", "claim": "c"}]
-    return job().workers(3).gpus(2).spec(data=data, checkpoint={"everySteps": 50, "keep": 7, "resume": "Never"})
+    checkpoint = {"everySteps": 50, "keep": 7, "resume": "Never"}
+    return job().workers(3).gpus(2).spec(data=data, checkpoint=checkpoint, workspace={"uri": "s3://bucket/runs"})
 
 
 def test_what_the_operator_sets_is_what_the_runtime_reads() -> None:
@@ -55,6 +56,7 @@ def test_what_the_operator_sets_is_what_the_runtime_reads() -> None:
     assert (read.pod_ip, read.metrics_port) == ("10.1.2.3", METRICS_PORT)
     assert (read.checkpoint.every_steps, read.checkpoint.every_seconds) == (50, None)
     assert (read.checkpoint.keep, read.checkpoint.resume) == (7, "Never")
+    assert read.workspace_uri == "s3://bucket/runs/default/digits"
     assert {source.name: (str(source.path), source.builtin) for source in read.data} == {
         "train": ("None", "digits"),
         "more": ("/data/more", None),

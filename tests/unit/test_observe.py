@@ -163,7 +163,11 @@ def test_times() -> None:
 @pytest.mark.parametrize(
     ("first", "state", "waiting"),
     [
-        ({"running": {"startedAt": "2026-11-21T09:00:00Z"}}, WorkerState.PENDING, "fetching data into the workspace"),
+        (
+            {"running": {"startedAt": "2026-11-21T09:00:00Z"}},
+            WorkerState.PENDING,
+            "fetching data and checkpoints into the workspace",
+        ),
         (
             {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}},
             WorkerState.PENDING,

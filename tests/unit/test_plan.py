@@ -536,6 +536,18 @@ class TestWhatAUserMaySayOfPods:
         assert fetch["image"] == container["image"]
         assert [mount["mountPath"] for mount in fetch["volumeMounts"]] == ["/workspace"]
 
+    def test_a_workspace_in_object_storage_is_a_disk_of_the_pods_own_that_is_filled_before_and_kept_after(self) -> None:
+        typed = job().spec(workspace={"uri": "s3://bucket/runs/"}).typed()
+        pod = worker_pod(typed, 1, SETTINGS)["spec"]
+        assert {"name": "workspace", "emptyDir": {}} in pod["volumes"]
+        (fetch,) = pod["initContainers"]
+        assert fetch["command"] == ["trainwright-fetch"]
+        for container in (fetch, *pod["containers"]):
+            folder = {"name": "TRAINWRIGHT_WORKSPACE_URI", "value": "s3://bucket/runs/default/digits"}
+            assert folder in container["env"]
+        assert pod["terminationGracePeriodSeconds"] == 120
+        assert [child["kind"] for child in wanted(typed)] == ["Service"]
+
     @pytest.mark.parametrize(
         ("spec", "image"),
         [

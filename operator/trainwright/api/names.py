@@ -45,6 +45,11 @@ def service_name(job: str) -> str:
     return job
 
 
+def remote_folder(uri: str, namespace: str, job: str) -> str:
+    """A job's folder in object storage: jobs of one name in two namespaces don't meet."""
+    return f"{uri.rstrip('/')}/{namespace}/{job}"
+
+
 def claim_name(job: str) -> str:
     return f"{job}-workspace"
 

@@ -168,7 +168,30 @@ RULES: tuple[Rule, ...] = (
         message="two entries are mounted at the same mountPath, or one inside the other (unset, it is /data/<name>)",
         holds=lambda entries: _apart([_place(entry) for entry in entries if "builtin" not in entry]),
     ),
-    _exactly_one("spec.workspace", ("claim", "size"), "exactly one of claim and size says where results live"),
+    _exactly_one("spec.workspace", ("claim", "size", "uri"), "exactly one of claim, size and uri says where results live"),
+    Rule(
+        at="spec.workspace",
+        field="spec.workspace.uri",
+        cel="!has(self.uri) || !self.uri.matches('^https?://')",
+        message="http can't be written to; name a folder in object storage, such as s3://bucket/runs",
+        holds=lambda workspace: re.match("https?://", workspace.get("uri", "")) is None,
+    ),
+    Rule(
+        at="spec",
+        field="spec.workspace.uri",
+        cel=(
+            "!has(self.workspace) || !has(self.workspace.uri) || "
+            "(self.framework != 'none' && !(has(self.command) && has(self.image)))"
+        ),
+        message=(
+            "our launcher keeps a workspace in object storage, and framework none or a command in an image of yours runs "
+            "without it; use an entrypoint, or workspace.claim or size"
+        ),
+        holds=lambda spec: (
+            "uri" not in spec.get("workspace", {})
+            or (spec["framework"] != "none" and not ("command" in spec and "image" in spec))
+        ),
+    ),
     _not_both(
         "spec.checkpoint",
         "spec.checkpoint",

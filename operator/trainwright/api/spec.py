@@ -234,7 +234,7 @@ class Data(Model):
 
 
 class Workspace(Model):
-    """Where checkpoints/, artifacts/ and logs/ live; outlives pods. Exactly one of claim and size."""
+    """Where checkpoints/, artifacts/ and logs/ live; outlives pods. Exactly one of claim, size and uri."""
 
     claim: ObjectName | None = Field(
         default=None, description="An existing PersistentVolumeClaim; the job uses the folder of its own name in it."
@@ -244,6 +244,14 @@ class Workspace(Model):
         description=(
             "Size of a claim made for this job from the default storage class, called <job>-workspace. It outlives the job, "
             "so that no model is lost: delete it when you no longer need it. A new job of the same name finds it again."
+        ),
+    )
+    uri: Uri | None = Field(
+        default=None,
+        description=(
+            "Folder in object storage, such as s3://bucket/runs; the job uses <namespace>/<job> in it. Workers write to disks of "
+            "their own, which our launcher keeps copied there; credentials are read from env. Not for framework none, nor for a "
+            "command in an image of yours."
         ),
     )
 

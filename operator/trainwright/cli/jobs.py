@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from trainwright.api.job import KIND, parse
-from trainwright.api.names import claim_name
+from trainwright.api.names import claim_name, remote_folder
 from trainwright.cli.app import OPERATE, Output, UserError, app, emit, note, out, whole
 from trainwright.cli.connect import connected
 from trainwright.cli.files import read_objects
@@ -117,4 +117,7 @@ async def _delete(name: str, namespace: str | None, kubeconfig: Path | None, con
         namespace = namespace or cluster.namespace
         job = parse(await get_job(cluster, name, namespace))
         await cluster.delete(TRAINING_JOBS, name, namespace, uid=job.uid)
-        out.print(f"{name} deleted; its results stay in the claim {job.spec.workspace.claim or claim_name(name)}", soft_wrap=True)
+        kept = job.spec.workspace
+        claim = f"the claim {kept.claim or claim_name(name)}"
+        place = remote_folder(kept.uri, job.namespace, name) if kept.uri else claim
+        out.print(f"{name} deleted; its results stay in {place}", soft_wrap=True)

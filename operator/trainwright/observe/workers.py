@@ -118,7 +118,7 @@ def _state(status: dict[str, Any], container: dict[str, Any]) -> WorkerState:
 
 def _waiting(status: dict[str, Any], container: dict[str, Any]) -> str:
     if container.get("name") == FETCH_CONTAINER and "running" in container.get("state", {}):
-        return "fetching data into the workspace"
+        return "fetching data and checkpoints into the workspace"
     waiting = container.get("state", {}).get("waiting") or {}
     if waiting.get("message"):
         return one_line(f"{waiting.get('reason', 'Waiting')}: {waiting['message']}")

@@ -24,6 +24,7 @@ from trainwright.api.names import (
     WORKSPACE_DIR,
     hostname,
     pod_name,
+    remote_folder,
     service_name,
 )
 from trainwright.api.spec import FrameworkName
@@ -35,6 +36,8 @@ from trainwright.plan.volumes import data_place, volumes, workspace_mount
 NON_ROOT = 65532
 GPU = "nvidia.com/gpu"
 GRACE_SECONDS = 30
+UPLOAD_GRACE_SECONDS = 120
+"""Grace of a worker whose last checkpoint must reach object storage first."""
 DEFAULT_CHECKPOINT_SECONDS = 300
 _NODE_AWAY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 FETCH_IMAGE = "torch"
@@ -73,7 +76,7 @@ def worker_pod(job: TrainingJob, index: int, settings: Settings) -> dict[str, An
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": GRACE_SECONDS,
+            "terminationGracePeriodSeconds": UPLOAD_GRACE_SECONDS if spec.workspace.uri else GRACE_SECONDS,
             "securityContext": {
                 "runAsNonRoot": True,
                 "runAsUser": NON_ROOT,
@@ -120,10 +123,10 @@ def _annotations(job: TrainingJob) -> dict[str, Any]:
 
 
 def _fetch(job: TrainingJob, settings: Settings, environment: list[dict[str, Any]]) -> dict[str, Any]:
-    """The step before the worker that brings data from elsewhere into the workspace."""
+    """The step before the worker that brings into the workspace what must be there: data, and what object storage keeps."""
     spec = job.spec
     wanted = [f"{entry.name}={entry.uri}" for entry in spec.data if entry.uri]
-    if not wanted:
+    if not wanted and not spec.workspace.uri:
         return {}
     # An image made from ours can fetch, and may carry the user's own file systems; a foreign one can't.
     ours = spec.framework is not FrameworkName.NONE and not (spec.command and spec.image)
@@ -181,6 +184,8 @@ def _environment(job: TrainingJob, who: Identity) -> list[dict[str, Any]]:
         values["TRAINWRIGHT_CHECKPOINT_EVERY_STEPS"] = str(checkpoint.every_steps)
     else:
         values["TRAINWRIGHT_CHECKPOINT_EVERY_SECONDS"] = str(checkpoint.every_seconds or DEFAULT_CHECKPOINT_SECONDS)
+    if spec.workspace.uri:
+        values["TRAINWRIGHT_WORKSPACE_URI"] = remote_folder(spec.workspace.uri, job.namespace, job.name)
     if spec.recipe:
         values["TRAINWRIGHT_CONFIG"] = f"{CONFIG_DIR}/{CONFIG_FILE}"
     if spec.resources.cpu:

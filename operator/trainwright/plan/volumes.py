@@ -41,6 +41,8 @@ def volumes(job: TrainingJob) -> tuple[list[Volume], list[Mount]]:
 
 
 def workspace_volume(job: TrainingJob) -> Volume:
+    if job.spec.workspace.uri:
+        return {"name": "workspace", "emptyDir": {}}
     claim = job.spec.workspace.claim or claim_name(job.name)
     return {"name": "workspace", "persistentVolumeClaim": {"claimName": claim}}
 

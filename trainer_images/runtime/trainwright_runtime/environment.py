@@ -61,6 +61,7 @@ class RankEnvironment:
     pod_ip: str = "127.0.0.1"
     metrics_port: int | None = None
     workspace: Path | None = None
+    workspace_uri: str | None = None
     artifact_dir: Path | None = None
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     config: Path | None = None
@@ -93,6 +94,7 @@ class RankEnvironment:
             pod_ip=read.optional("TRAINWRIGHT_POD_IP", _address) or "127.0.0.1",
             metrics_port=read.optional("TRAINWRIGHT_METRICS_PORT", int),
             workspace=read.optional("TRAINWRIGHT_WORKSPACE", Path),
+            workspace_uri=read.optional("TRAINWRIGHT_WORKSPACE_URI", str),
             artifact_dir=read.optional("TRAINWRIGHT_ARTIFACT_DIR", Path),
             checkpoint=CheckpointPolicy(
                 directory=read.optional("TRAINWRIGHT_CHECKPOINT_DIR", Path),

@@ -1,4 +1,7 @@
-"""`trainwright-fetch NAME=URI…`: bring data sets into the workspace, once for the whole gang and for all of its attempts.
+"""`trainwright-fetch NAME=URI…`: what a worker's workspace must hold before it starts.
+
+Data sets: once for the whole gang and for all of its attempts. Where the workspace is in object storage, and each worker has a
+disk of its own for as long as it lives: once a worker, and before that the newest checkpoint (`restore.py`).
 
 Worker 0 fetches into `data/.NAME.partial`, file by file, and puts the folder in place when it is whole; the others wait for that.
 A fetch that was interrupted goes on with the files that are missing. A later job that names the same URI takes what is there,
@@ -20,9 +23,13 @@ from typing import Any
 import fsspec
 from fsspec.core import url_to_fs
 
+from trainwright_runtime.checkpoint import NoUsableCheckpoint
 from trainwright_runtime.environment import InvalidEnvironment, RankEnvironment
 from trainwright_runtime.exits import CAUSE_OF_EXIT, Cause, Exit, say
 from trainwright_runtime.launch.verdict import Verdict, write_termination_message
+from trainwright_runtime.remote import RemoteWorkspace, StorageError, said
+from trainwright_runtime.restore import restore
+from trainwright_runtime.sealed import Damaged
 
 POLL_SECONDS = 0.5
 TOLD_EVERY_SECONDS = 5.0
@@ -71,17 +78,24 @@ def _fetch_all(words: Sequence[str]) -> tuple[int, str]:
         environment = RankEnvironment.read()
         if environment.workspace is None:
             raise InvalidEnvironment("TRAINWRIGHT_WORKSPACE is not set: there is no place to fetch into")
+        remote = RemoteWorkspace.of(environment)
+        if remote is not None:
+            restore(remote, environment)
         for word in words:
             name, _, uri = word.partition("=")
             folder = environment.workspace / "data" / name
-            if environment.worker_index == 0:
+            if environment.worker_index == 0 or remote is not None:
                 fetch(uri, folder, job=environment.uid)
             else:
                 wait_for(uri, folder, job=environment.uid)
     except InvalidEnvironment as error:
         return int(Exit.INVALID_CONFIG), str(error)
-    except Unfetchable as error:
+    except (Unfetchable, StorageError) as error:
         return int(Exit.INVALID_CONFIG) if error.permanent else 1, str(error)
+    except NoUsableCheckpoint as error:
+        return int(Exit.NO_CHECKPOINT), str(error)
+    except Damaged as fault:
+        return 1, f"the checkpoint that worker 0 chose came damaged: {fault}"
     return 0, ""
 
 
@@ -132,9 +146,9 @@ def open_source(uri: str) -> Source:
         info = files.info(path)
         found = {path: info} if info["type"] == "file" else files.find(path, detail=True)
     except FileNotFoundError as error:
-        raise Unfetchable(f"{uri} is not there" + (f": {_said(error.__cause__)}" if error.__cause__ else "")) from None
+        raise Unfetchable(f"{uri} is not there" + (f": {said(error.__cause__)}" if error.__cause__ else "")) from None
     except Exception as error:  # each file system has exceptions of its own
-        raise Unfetchable(f"{uri} can't be read: {_said(error)}") from None
+        raise Unfetchable(f"{uri} can't be read: {said(error)}") from None
     if not found:
         raise Unfetchable(f"{uri} holds no files")
     base = path.rstrip("/")
@@ -170,9 +184,9 @@ def _copy(source: Source, folder: Path) -> None:
                 writer.flush()
                 os.fsync(writer.fileno())
         except OSError as error:
-            raise Unfetchable(f"{source.uri}: {entry.name}: {_said(error)}") from None
+            raise Unfetchable(f"{source.uri}: {entry.name}: {said(error)}") from None
         except Exception as error:  # each file system has exceptions of its own
-            raise Unfetchable(f"{source.uri}: {entry.name} can't be read: {_said(error)}") from None
+            raise Unfetchable(f"{source.uri}: {entry.name} can't be read: {said(error)}") from None
         if entry.size is not None and written != entry.size:
             raise Unfetchable(f"{source.uri}: {entry.name} ended after {written} of {entry.size} bytes")
         beside.rename(target)
@@ -231,11 +245,6 @@ def _bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"
-
-
-def _said(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 MANIFEST = "manifest.json"
@@ -57,16 +57,49 @@ def write_sealed(path: Path, files: Mapping[str, Writer], facts: Mapping[str, An
 def read_seal(path: Path) -> Mapping[str, Any]:
     """The manifest of a directory; raises Incomplete or Damaged."""
     try:
-        manifest: Any = json.loads((path / MANIFEST).read_bytes())
+        content = (path / MANIFEST).read_bytes()
     except FileNotFoundError:
         raise Incomplete from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise Damaged(f"{MANIFEST} can't be read ({error})") from None
+    return parse_seal(content)
+
+
+def parse_seal(content: bytes) -> Mapping[str, Any]:
+    """The manifest in the bytes of its file; raises Damaged."""
+    try:
+        manifest: Any = json.loads(content)
+    except ValueError as error:
         raise Damaged(f"{MANIFEST} can't be read ({error})") from None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise Damaged(f"{MANIFEST} lacks the list of files")
     if manifest.get("format") != FORMAT:
         raise Damaged(f"{MANIFEST} has format {manifest.get('format')}; this runtime reads {FORMAT}")
+    for name in manifest["files"]:
+        if PurePosixPath(name).is_absolute() or not {".", "..", ""}.isdisjoint(name.split("/")):
+            raise Damaged(f"{MANIFEST} names {name!r}, which is not inside of the directory")
     return manifest
+
+
+def receive(path: Path, manifest: Mapping[str, Any], get: Callable[[str, Path], None]) -> None:
+    """Make the sealed directory `path` out of one that is elsewhere: `get` brings one of its files to a place here.
+
+    Raises Damaged when what came isn't what the manifest says; nothing is left then.
+    """
+    aside = _hidden(path, "tmp")
+    try:
+        aside.mkdir(parents=True)
+        for name in manifest["files"]:
+            (aside / name).parent.mkdir(parents=True, exist_ok=True)
+            get(name, aside / name)
+        verify(aside, manifest)
+        seal = json.dumps(manifest, indent=1).encode()
+        _write_file(aside / MANIFEST, lambda stream: stream.write(seal))
+        _flush_directory(aside)
+        _put_in_place(aside, path)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
 
 
 def verify(path: Path, manifest: Mapping[str, Any]) -> None:

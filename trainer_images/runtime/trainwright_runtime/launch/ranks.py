@@ -23,7 +23,8 @@ PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _die_with_launcher() -> None:
+def die_with_launcher() -> None:
+    """For a child, between fork and exec: end when the launcher does."""
     # A launcher that is killed outright can't stop its ranks, and they would go on writing into the workspace beside
     # those of the next attempt. In a container the kernel sees to it; without one, only this does.
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -51,7 +52,7 @@ class RankProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             process_group=0,
-            preexec_fn=_die_with_launcher,  # noqa: PLW1509 - no threads yet
+            preexec_fn=die_with_launcher,  # noqa: PLW1509 - no threads yet
         )
         self.output = cast(IO[bytes], self._process.stdout)
         os.set_blocking(self.output.fileno(), False)

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+MIRROR = "mirror.json"
+"""The status file of the process that keeps a workspace in object storage (`mirror.py`)."""
+
 PROGRESS_KEYS = (
     "step",
     "totalSteps",
@@ -22,8 +25,27 @@ PROGRESS_KEYS = (
 
 def read_statuses(directory: Path) -> list[dict[str, Any]]:
     """What the ranks of this pod last reported, lowest rank first."""
-    statuses = [json.loads(path.read_text()) for path in directory.glob("rank-*.json")]
-    return sorted(statuses, key=lambda status: int(status["rank"]))
+    statuses = sorted((json.loads(path.read_text()) for path in directory.glob("rank-*.json")), key=_rank)
+    if (sent := read_mirror(directory)) is not None:
+        # A checkpoint on a disk that goes with its pod is none to come back to.
+        for status in statuses:
+            status.pop("checkpoint", None)
+            if sent["checkpoint"] is not None:
+                status["checkpoint"] = sent["checkpoint"]
+    return statuses
+
+
+def read_mirror(directory: Path) -> Mapping[str, Any] | None:
+    """What has arrived in object storage; None where the workspace is a disk."""
+    try:
+        found: dict[str, Any] = json.loads((directory / MIRROR).read_text())
+    except FileNotFoundError:
+        return None
+    return found
+
+
+def _rank(status: Mapping[str, Any]) -> int:
+    return int(status["rank"])
 
 
 def progress(statuses: list[dict[str, Any]]) -> Mapping[str, Any]:

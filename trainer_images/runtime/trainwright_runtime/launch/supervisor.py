@@ -20,10 +20,11 @@ from pathlib import Path
 
 from trainwright_runtime.environment import RankEnvironment
 from trainwright_runtime.exits import Cause, Exit, say
+from trainwright_runtime.launch.mirroring import MirrorProcess
 from trainwright_runtime.launch.preflight import PeerWatch, interface_of
 from trainwright_runtime.launch.program import InvalidProgram, Program
 from trainwright_runtime.launch.ranks import RankProcess
-from trainwright_runtime.launch.status import progress, read_statuses
+from trainwright_runtime.launch.status import progress, read_mirror, read_statuses
 from trainwright_runtime.launch.verdict import Ended, Verdict, is_peer_lost, judge
 
 SETTLE_SECONDS = 1.0
@@ -45,6 +46,7 @@ class Supervisor:
         self._ranks: list[RankProcess] = []
         self._stop_asked = False
         self._silence: str | None = None
+        self._mirror: MirrorProcess | None = None
         self._terminate_at: float | None = None
         self._kill_at: float | None = None
         self._selector = selectors.DefaultSelector()
@@ -68,11 +70,14 @@ class Supervisor:
             self._watch_peer()
             while any(rank.is_running for rank in self._ranks):
                 self._turn()
-            return dataclasses.replace(self._verdict(), progress=progress(read_statuses(status_dir)))
+            verdict = self._sent(self._verdict(), status_dir)
+            return dataclasses.replace(verdict, progress=progress(read_statuses(status_dir)))
         finally:
             for rank in self._ranks:
                 rank.kill_group()
                 rank.close()
+            if self._mirror is not None:
+                self._mirror.kill()
             self._reap()
             shutil.rmtree(status_dir, ignore_errors=True)
 
@@ -103,6 +108,27 @@ class Supervisor:
                 raise InvalidProgram(f"{self._program.argv[0]} can't be started: {error.strerror}") from None
             self._ranks.append(process)
             self._selector.register(process.output, selectors.EVENT_READ, process)
+        if environment.workspace_uri is not None:
+            self._mirror = MirrorProcess(shared)
+
+    def _sent(self, verdict: Verdict, status_dir: Path) -> Verdict:
+        """The verdict once everything has gone to object storage, or it is sure that it won't."""
+        mirror = self._mirror
+        if mirror is None:
+            return verdict
+        mirror.finish()
+        while mirror.exit_code is None:
+            self._turn()
+        if mirror.exit_code == Exit.DONE and not mirror.ended_first:
+            return verdict
+        sent = read_mirror(status_dir) or {}
+        fault = sent.get("fault") or f"the process that sends it ended with {mirror.exit_code}"
+        if verdict.exit_code != Exit.DONE and not mirror.ended_first:
+            say(f"not everything has reached object storage: {fault}")
+            return verdict
+        message = f"the results could not be kept: {fault}"
+        say(message)
+        return Verdict(rank=verdict.rank, exit_code=1, cause=Cause.ERROR, message=message, lines=verdict.lines)
 
     def _log_directory(self) -> Path | None:
         if self._environment.workspace is None:
@@ -166,10 +192,18 @@ class Supervisor:
                 return
             if pid == 0:
                 return
+            if self._mirror is not None and self._mirror.pid == pid:
+                self._mirror_ended(self._mirror, status)
             for rank in self._ranks:
                 if rank.pid == pid:
                     rank.ended(status)
                     self._one_ended(rank)
+
+    def _mirror_ended(self, mirror: MirrorProcess, status: int) -> None:
+        mirror.ended(status)
+        if any(rank.is_running for rank in self._ranks) and self._terminate_at is None and self._kill_at is None:
+            mirror.ended_first = True
+            self._terminate_at = time.monotonic()
 
     def _one_ended(self, rank: RankProcess) -> None:
         # A rank that left with 143 did so together with all others: they are writing the checkpoint, and need no push.

@@ -82,22 +82,23 @@ class Run:
 
         Ends the process with code 65 when every checkpoint is damaged, or belongs to another model.
         """
-        path, fault = self._gang.from_main(self._find() if self._gang.rank == 0 else None)
+        name, fault = self._gang.from_main(self._find() if self._gang.rank == 0 else None)
         if fault is not None:
             leave(Exit.NO_CHECKPOINT, fault)
-        if path is None:
+        if name is None or self._policy.directory is None:
             return 0
+        path = self._policy.directory / name
         try:
-            facts = self._load(Path(path))
+            facts = self._load(path)
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
-            leave(Exit.NO_CHECKPOINT, f"checkpoint {Path(path).name} does not fit this training: {error}")
+            leave(Exit.NO_CHECKPOINT, f"checkpoint {name} does not fit this training: {error}")
         # A schedule that moves before the optimizer does is an error in a new process only: here the optimizer has moved.
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
         self._saved_step = self.steps
         self._reporter.report(resumed_from=self.steps, epoch=self.epoch)
-        self._reporter.checkpoint_found(step=self.steps, path=Path(path), written=facts["time"])
+        self._reporter.checkpoint_found(step=self.steps, path=path, written=facts["time"])
         if self._gang.rank == 0:
-            say(f"resumed from {Path(path).name}: epoch {self.epoch}, {self.position} samples into it")
+            say(f"resumed from {name}: epoch {self.epoch}, {self.position} samples into it")
         return self.steps
 
     def epochs(self, count: int) -> Iterator[int]:
@@ -197,7 +198,7 @@ class Run:
         return CheckpointStore(self._policy.directory, keep=self._policy.keep, only_uid=only_uid)
 
     def _find(self) -> tuple[str | None, str | None]:
-        """Path of the checkpoint to resume from, and what is wrong when there can't be one."""
+        """Name of the checkpoint to resume from, and what is wrong when there can't be one."""
         if self._store is None:
             return None, None
         self._store.prepare()
@@ -207,7 +208,7 @@ class Run:
             checkpoint = self._store.newest()
         except NoUsableCheckpoint as error:
             return None, str(error)
-        return (str(checkpoint.path) if checkpoint is not None else None), None
+        return (checkpoint.path.name if checkpoint is not None else None), None
 
     def _load(self, path: Path) -> Mapping[str, Any]:
         training = torch.load(path / "training.pt", map_location="cpu", weights_only=True)

@@ -1,0 +1,135 @@
+"""A workspace in object storage, on a whole twin: a real S3 server, real trainings, each worker on a disk of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from support.object_store import ObjectStore
+from support.twin import ROOT, RunningTwin
+from support.waiting import eventually
+from trainwright.local.addresses import free_port
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[ObjectStore]:
+    """A real S3 server of this test's own."""
+    made = ObjectStore(tmp_path, free_port("127.0.0.1"))
+    made.start()
+    yield made
+    made.stop()
+
+
+def digits(store: ObjectStore, **spec: Any) -> dict[str, Any]:
+    job: dict[str, Any] = yaml.safe_load((ROOT / "manifests/samples/digits.yaml").read_text())
+    job["spec"] |= {"workspace": {"uri": "s3://runs/team"}, "env": store.env()} | spec
+    return job
+
+
+def get(twin: RunningTwin, space: str) -> dict[str, Any]:
+    found: dict[str, Any] = twin.kubectl.json("get", "tj", "digits", "-n", space)
+    return {"status": {}} | found
+
+
+async def ended(twin: RunningTwin, space: str) -> dict[str, Any]:
+    def over() -> dict[str, Any] | None:
+        status = get(twin, space)["status"]
+        return status if status.get("phase") in ("Succeeded", "Failed") else None
+
+    status: dict[str, Any] = await eventually(over, within=150, every=0.3)
+    return status
+
+
+async def saved(twin: RunningTwin, space: str) -> dict[str, Any]:
+    """The first checkpoint that status knows to be in the store."""
+    found: dict[str, Any] = await eventually(lambda: get(twin, space)["status"].get("checkpoint"), within=90, every=0.1)
+    return found
+
+
+def kill_worker(job: dict[str, Any], index: int) -> None:
+    wanted = {"TRAINWRIGHT_UID": job["metadata"]["uid"], "TRAINWRIGHT_WORKER_INDEX": str(index)}
+    for process in psutil.process_iter():
+        try:
+            if wanted.items() <= process.environ().items():
+                os.kill(process.pid, signal.SIGKILL)
+        except (psutil.Error, ProcessLookupError):
+            continue
+
+
+def verify(folder: Path) -> None:
+    """Every file of a sealed directory is there as its manifest says."""
+    files = json.loads((folder / "manifest.json").read_text())["files"]
+    assert files
+    for name, facts in files.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == facts["sha256"], name
+
+
+async def test_a_lost_worker_costs_steps_and_not_the_training(twin: RunningTwin, space: str, store: ObjectStore) -> None:
+    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(digits(store)))
+    checkpoint = await saved(twin, space)
+    assert checkpoint["path"] == f"s3://runs/team/{space}/digits/checkpoints/step-{checkpoint['step']}"
+    # Worker 0 has the only disk with newer checkpoints; it goes with it.
+    kill_worker(get(twin, space), 0)
+    status = await ended(twin, space)
+    assert status["phase"] == "Succeeded", status
+    assert status["attempt"] == 2
+    assert status["progress"]["resumedFrom"] >= checkpoint["step"]
+    assert "persistentvolumeclaim" not in twin.kubectl("get", "pvc", "-n", space, "-o", "name")
+    folder = store.bucket / "team" / space / "digits"
+    verify(folder / "artifacts")
+    kept = sorted(folder.glob("checkpoints/step-*"))
+    assert len(kept) == 3
+    for one in kept:
+        verify(one)
+    logs = sorted(str(path.relative_to(folder / "logs")) for path in folder.glob("logs/*/*"))
+    assert {"attempt-2/rank-0.log", "attempt-2/rank-1.log"} <= set(logs)
+    said = twin.cli("delete", "digits", "-n", space).stdout
+    assert said == f"digits deleted; its results stay in s3://runs/team/{space}/digits\n"
+
+
+async def test_a_suspended_job_goes_on_from_what_the_store_has(twin: RunningTwin, space: str, store: ObjectStore) -> None:
+    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(digits(store)))
+    await saved(twin, space)
+    assert twin.cli("suspend", "digits", "-n", space).returncode == 0
+    await eventually(lambda: "pod/" not in twin.kubectl("get", "pods", "-n", space, "-o", "name"), within=60, every=0.1)
+    seals = (store.bucket / "team" / space / "digits" / "checkpoints").glob("step-*/manifest.json")
+    at = max(json.loads(seal.read_text())["step"] for seal in seals)
+    assert twin.cli("resume", "digits", "-n", space).returncode == 0
+    status = await ended(twin, space)
+    assert status["phase"] == "Succeeded", status
+    assert status["progress"]["resumedFrom"] == at, "the checkpoint that the suspend took had arrived"
+
+
+async def test_a_store_that_is_away_for_a_while_delays_and_loses_nothing(
+    twin: RunningTwin, space: str, store: ObjectStore
+) -> None:
+    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(digits(store)))
+    await saved(twin, space)
+    store.stop()
+
+    def complaint() -> bool:
+        return "not in object storage yet" in twin.kubectl("logs", "digits-a1-worker-0", "-n", space)
+
+    await eventually(complaint, within=90, every=0.3)
+    store.start()
+    status = await ended(twin, space)
+    assert (status["phase"], status["attempt"]) == ("Succeeded", 1), status
+    verify(store.bucket / "team" / space / "digits" / "artifacts")
+
+
+async def test_a_key_that_does_not_fit_is_said(twin: RunningTwin, space: str, store: ObjectStore) -> None:
+    job = digits(store, env=store.env(secret="wrong"), runPolicy={"backoffLimit": 0})
+    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(job))
+    status = await ended(twin, space)
+    assert status["phase"] == "Failed"
+    assert f"s3://runs/team/{space}/digits" in status["reason"]
+    assert "Forbidden" in status["reason"] or "PermissionError" in status["reason"], status["reason"]
