@@ -1,45 +1,32 @@
-"""One training loop's checkpoints, resume, stop and progress.
-
-The loop says when a step is done; everything that follows from it is decided here. State leaves the training's tensors in one
-short copy, and reaches the disk in a background thread of rank 0.
-"""
+"""A torch training's state for `run.py`: weights, optimizer, schedule, scaler, and every rank's random numbers."""
 
 from __future__ import annotations
 
 import functools
-import signal
-import threading
-import time
 import warnings
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
-from trainwright_runtime.checkpoint import Checkpoint, CheckpointStore, NoUsableCheckpoint, Superseded
-from trainwright_runtime.environment import RankEnvironment
-from trainwright_runtime.exits import Exit, leave, say
-from trainwright_runtime.progress import reporter
+from trainwright_runtime.exits import say
+from trainwright_runtime.gang import Gang
+from trainwright_runtime.run import BaseRun
 from trainwright_runtime.sealed import Writer
-from trainwright_runtime.torch.gang import Gang
+from trainwright_runtime.torch.gang import TorchGang
 from trainwright_runtime.torch.state import Staging, generator_states, require_plain, set_generator_states, unwrapped
 
-LOSS_SECONDS = 0.5
-"""Reading a loss off a GPU waits for the GPU, so it is read this seldom."""
 
-MAX_FAILED_SAVES = 3
-"""Failures in a row after which training on, without a way back, is worse than stopping."""
-
-
-class Run:
+class Run(BaseRun):
     """A training loop that can be stopped at any step and goes on from there.
 
-    Every rank makes one, after `init_process_group` where there is one. `state` is a dict of plain values and tensors of the
-    caller's own, saved with the model and filled in by `resume`. Attributes to read: `steps` (optimizer steps taken), `epoch`,
-    and `position` (samples of this epoch that the gang has trained on).
+    Every rank makes one, after `init_process_group` where there is one (or with the `gang` of another library's making). `state`
+    is a dict of plain values and tensors of the caller's own, saved with the model and filled in by `resume`. Attributes to read:
+    `steps` (optimizer steps taken), `epoch`, and `position` (samples of this epoch that the gang has trained on).
     """
+
+    framework = "torch"
 
     def __init__(
         self,
@@ -51,70 +38,24 @@ class Run:
         state: dict[str, Any] | None = None,
         total_steps: int | None = None,
         main_metric: str | None = None,
+        gang: Gang | None = None,
     ) -> None:
-        self.environment = RankEnvironment.read()
-        self.steps = 0
-        self.epoch = 0
-        self.position = 0
-        self.state: dict[str, Any] = {} if state is None else state
+        super().__init__(gang or TorchGang(), state=state, total_steps=total_steps, main_metric=main_metric)
         self._model = unwrapped(model)
         parts = {"optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
         self._parts = {name: part for name, part in parts.items() if part is not None}
-        self._gang = Gang()
-        self._reporter = reporter()
-        self._reporter.report(total_steps=total_steps, main_metric=main_metric)
-        self._policy = self.environment.checkpoint
-        self._store = self._open_store()
-        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trainwright-checkpoint")
         self._staging = Staging()
-        self._in_flight: Future[Checkpoint] | None = None
-        self._failed_saves = 0
-        self._saved_step: int | None = None
-        self._saved_at = time.monotonic()
-        self._taken = 0
         self._epoch_generators: dict[str, Any] | None = None
-        self._loss_read = 0.0
-        self._stop_asked = threading.Event()
-        self._handler_before = signal.signal(signal.SIGTERM, lambda _signal, _frame: self._stop_asked.set())
 
-    def resume(self) -> int:
-        """Load the newest usable checkpoint, if there is one; returns the step it was taken at, 0 without one.
-
-        Ends the process with code 65 when every checkpoint is damaged, or belongs to another model.
-        """
-        name, fault = self._gang.from_main(self._find() if self._gang.rank == 0 else None)
-        if fault is not None:
-            leave(Exit.NO_CHECKPOINT, fault)
-        if name is None or self._policy.directory is None:
-            return 0
-        path = self._policy.directory / name
-        try:
-            facts = self._load(path)
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
-            leave(Exit.NO_CHECKPOINT, f"checkpoint {name} does not fit this training: {error}")
-        # A schedule that moves before the optimizer does is an error in a new process only: here the optimizer has moved.
-        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
-        self._saved_step = self.steps
-        self._reporter.report(resumed_from=self.steps, epoch=self.epoch)
-        self._reporter.checkpoint_found(step=self.steps, path=path, written=facts["time"])
-        if self._gang.rank == 0:
-            say(f"resumed from {name}: epoch {self.epoch}, {self.position} samples into it")
-        return self.steps
-
-    def epochs(self, count: int) -> Iterator[int]:
-        """The epochs that are still to train, the one that was interrupted first."""
-        while self.epoch < count:
-            if self.position == 0:
-                self._epoch_generators = generator_states()
-            yield self.epoch
-            self.epoch += 1
-            self.position = 0
+    @property
+    def framework_version(self) -> str:
+        return str(torch.__version__)
 
     def batches(self, loader: Any, *, samples: int | None = None) -> Iterator[Any]:
         """The batches of this epoch that are still to train; `samples` in one, over all ranks, if not the loader's batch size.
 
         What was trained before is drawn and passed over, with the generators as they were at the start of the epoch, so that
-        a loader that shuffles or augments at random repeats itself exactly.
+        a loader that shuffles or augments at random repeats itself exactly. A `step` counts what was given out since the last.
         """
         if samples is None:
             if getattr(loader, "batch_size", None) is None:
@@ -133,82 +74,22 @@ class Run:
             self._taken += samples
             yield batch
 
-    def step(self, *, loss: Any = None, samples: int | None = None) -> None:
-        """An optimizer step is done. Saves when a checkpoint is due; on SIGTERM saves, and ends the process with code 143.
+    def _epoch_begins(self) -> None:
+        if self.position == 0:
+            self._epoch_generators = generator_states()
 
-        `samples` is what the gang trained on in this step; by default what `batches` gave out since the last one.
-        """
-        self.steps += 1
-        taken = self._taken if samples is None else samples
-        self._taken = 0
-        self.position += taken
-        now = time.monotonic()
-        metrics = None
-        if loss is not None and now - self._loss_read >= LOSS_SECONDS:
-            metrics = {"loss": float(loss.detach() if isinstance(loss, torch.Tensor) else loss)}
-            self._loss_read = now
-        self._reporter.report(step=self.steps, epoch=self.epoch, samples=taken, metrics=metrics)
-        stop, save = self._gang.meet(stop=self._stop_asked.is_set(), save=self._is_save_due_by_time(now))
-        if stop:
-            self._stop()
-        if save or (self._policy.every_steps and self.steps % self._policy.every_steps == 0):
-            self.save()
+    def _loss_of(self, loss: Any) -> float:
+        return float(loss.detach() if isinstance(loss, torch.Tensor) else loss)
 
-    def log(self, **metrics: float) -> None:
-        """Report metrics by name, such as `val_accuracy`."""
-        self._reporter.report(metrics=metrics)
-
-    def save(self) -> None:
-        """Take a checkpoint now. Every rank must call it; it returns when the state is copied, before it is written."""
-        if self._store is None or self._saved_step == self.steps:
-            return
-        began = time.perf_counter()
-        self._saved_step = self.steps
-        self._saved_at = time.monotonic()
+    def _copies(self) -> Mapping[str, Writer] | None:
         generators = self._gang.gather({"now": generator_states(), "epoch": self._epoch_generators})
         if generators is None:
-            return
+            return None
         self._settle()
         files = {"model.pt": self._model.state_dict(), "training.pt": self._training_state()}
         files |= {f"rank-{rank}.pt": states for rank, states in enumerate(generators)}
         copies: dict[str, Any] = self._staging.copy(files)
-        writers: dict[str, Writer] = {name: functools.partial(torch.save, content) for name, content in copies.items()}
-        self._in_flight = self._writer.submit(self._write, self._store, self.steps, writers, self._facts())
-        self._reporter.checkpoint_blocked(time.perf_counter() - began)
-
-    def close(self) -> None:
-        """The training is over: take the last checkpoint, and wait until it is written and every rank is here.
-
-        From here on SIGTERM does again what it did before: there is nothing left to save.
-        """
-        self.save()
-        self._settle(must_succeed=True)
-        self._writer.shutdown()
-        self._reporter.flush()
-        stop = self._gang.any(self._stop_asked.is_set())
-        signal.signal(signal.SIGTERM, self._handler_before)
-        if stop:
-            self._leave()
-
-    def _open_store(self) -> CheckpointStore | None:
-        if self._policy.directory is None:
-            return None
-        # `Never` leaves out what this job didn't write: so its later attempts still resume from their own.
-        only_uid = self.environment.uid if self._policy.resume == "Never" else None
-        return CheckpointStore(self._policy.directory, keep=self._policy.keep, only_uid=only_uid)
-
-    def _find(self) -> tuple[str | None, str | None]:
-        """Name of the checkpoint to resume from, and what is wrong when there can't be one."""
-        if self._store is None:
-            return None, None
-        self._store.prepare()
-        if self._policy.resume == "Never" and self.environment.attempt == 1:
-            return None, None
-        try:
-            checkpoint = self._store.newest()
-        except NoUsableCheckpoint as error:
-            return None, str(error)
-        return (checkpoint.path.name if checkpoint is not None else None), None
+        return {name: functools.partial(torch.save, content) for name, content in copies.items()}
 
     def _load(self, path: Path) -> Mapping[str, Any]:
         training = torch.load(path / "training.pt", map_location="cpu", weights_only=True)
@@ -221,7 +102,6 @@ class Run:
         self.state.clear()
         self.state.update(training["state"])
         facts: Mapping[str, Any] = training["facts"]
-        self.steps, self.epoch, self.position = facts["step"], facts["epoch"], facts["position"]
         generators = path / f"rank-{self._gang.rank}.pt"
         if generators.exists():
             states = torch.load(generators, map_location="cpu", weights_only=True)
@@ -229,6 +109,8 @@ class Run:
             set_generator_states(states["now"])
         else:
             say(f"{path.name} was written by {facts['worldSize']} ranks: rank {self._gang.rank} starts its random numbers afresh")
+        # A schedule that moves before the optimizer does is an error in a new process only: here the optimizer has moved.
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
         return facts
 
     def _training_state(self) -> dict[str, Any]:
@@ -236,61 +118,5 @@ class Run:
         return {
             "parts": {name: part.state_dict() for name, part in self._parts.items()},
             "state": self.state,
-            "facts": {"step": self.steps, "time": time.time(), **self._facts()},
+            "facts": self._facts_now(),
         }
-
-    def _facts(self) -> dict[str, Any]:
-        return {
-            "framework": "torch",
-            "frameworkVersion": str(torch.__version__),
-            "job": self.environment.job,
-            "uid": self.environment.uid,
-            "attempt": self.environment.attempt,
-            "epoch": self.epoch,
-            "position": self.position,
-            "worldSize": self._gang.size,
-        }
-
-    def _write(self, store: CheckpointStore, step: int, writers: Mapping[str, Writer], facts: Mapping[str, Any]) -> Checkpoint:
-        began = time.perf_counter()
-        try:
-            checkpoint = store.write(step, writers, facts)
-        except Exception as error:
-            say(f"checkpoint step-{step} could not be written: {error}; those before it are intact")
-            self._reporter.checkpoint_failed()
-            raise
-        seconds = time.perf_counter() - began
-        self._reporter.checkpoint_written(step=step, path=checkpoint.path, write_seconds=seconds, size=checkpoint.size)
-        return checkpoint
-
-    def _settle(self, *, must_succeed: bool = False) -> None:
-        """Wait for the write in flight, and face its failure."""
-        if self._in_flight is None:
-            return
-        try:
-            self._in_flight.result()
-            self._failed_saves = 0
-        except Superseded:
-            raise
-        except Exception:
-            self._failed_saves += 1
-            if must_succeed or self._failed_saves >= MAX_FAILED_SAVES:
-                raise
-        finally:
-            self._in_flight = None
-
-    def _is_save_due_by_time(self, now: float) -> bool:
-        if self._policy.every_seconds is None or now - self._saved_at < self._policy.every_seconds:
-            return False
-        return self._in_flight is None or self._in_flight.done()
-
-    def _stop(self) -> NoReturn:
-        self.save()
-        self._settle(must_succeed=True)
-        self._leave()
-
-    def _leave(self) -> NoReturn:
-        self._reporter.close()
-        self._gang.disband()
-        kept = "its checkpoint is written" if self._store is not None else "there is no checkpoint directory to save to"
-        leave(Exit.TERMINATED, f"asked to stop: left after step {self.steps}, {kept}")

@@ -1,0 +1,63 @@
+"""What the ranks have to decide together, and how they do it without a message a step.
+
+A rank that leaves or saves on its own leaves the others waiting in a collective for ever. So the ranks meet in one tiny exchange
+about twice a second, at the same step, and act on its result. How they exchange is the framework's business; this is the rest.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+MEET_SECONDS = 0.5
+MAX_STEPS_APART = 1000
+
+
+class Gang:
+    """The ranks of this training; as it stands a gang of one. A framework's own overrides `exchange` and `disband`."""
+
+    def __init__(self, *, rank: int = 0, size: int = 1) -> None:
+        self.rank = rank
+        self.size = size
+        self._steps_to_meeting = 1
+        self._steps_apart = 1
+        self._met = time.monotonic()
+
+    def exchange(self, value: Any) -> list[Any]:
+        """Every rank's value, in order of rank, on every rank; all ranks must call it. Values are plain: JSON could say them."""
+        return [value]
+
+    def disband(self) -> None:
+        """End the framework's side in order, all ranks together."""
+
+    def meet(self, *, stop: bool, save: bool) -> tuple[bool, bool]:
+        """Called once a step by every rank: whether to stop now, and whether to save now.
+
+        The gang stops when any rank has been asked to; it saves when rank 0 asks for it.
+        """
+        if self.size == 1:
+            return stop, save
+        self._steps_to_meeting -= 1
+        if self._steps_to_meeting > 0:
+            return False, False
+        elapsed = max(time.monotonic() - self._met, 1e-6)
+        fitting = int(self._steps_apart * MEET_SECONDS / elapsed)
+        # Growth is bounded: the first steps of a training are no measure for those that follow.
+        apart = max(1, min(fitting, self._steps_apart * 4, MAX_STEPS_APART))
+        wishes = self.exchange([int(stop), int(save), apart])
+        self._met = time.monotonic()
+        self._steps_apart = self._steps_to_meeting = wishes[0][2]
+        return any(wish[0] for wish in wishes), bool(wishes[0][1])
+
+    def from_main(self, value: Any) -> Any:
+        """Rank 0's value, on every rank."""
+        return self.exchange(value)[0]
+
+    def gather(self, value: Any) -> list[Any] | None:
+        """Every rank's value, in order of rank, on rank 0; None elsewhere."""
+        values = self.exchange(value)
+        return values if self.rank == 0 else None
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set on any rank; every rank waits for the others here."""
+        return any(self.exchange(bool(flag)))
