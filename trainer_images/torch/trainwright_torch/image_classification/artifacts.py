@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 from trainwright_runtime.environment import RankEnvironment
+from trainwright_runtime.images.data import ImageData
+from trainwright_runtime.images.scores import Scores
 from trainwright_runtime.sealed import Writer, write_sealed
 from trainwright_runtime.torch import Run
 from trainwright_torch.image_classification.config import TrainingConfig
-from trainwright_torch.image_classification.data import ImageData
-from trainwright_torch.image_classification.scores import Scores
 
 
 def save(
@@ -37,7 +37,8 @@ def save(
         "worldSize": environment.world_size,
         "config": config.model_dump(),
     }
-    exported = _exported(on_cpu, images.shape)
+    height, width, channels = images.shape
+    exported = _exported(on_cpu, (channels, height, width))
     picture = _picture(run.state, run.steps, scores, images.classes)
     report_text = json.dumps(report, indent=1).encode()
     files: dict[str, Writer] = {
@@ -56,7 +57,7 @@ def save(
         "time": time.time(),
         "step": run.steps,
         "signature": {
-            "inputs": [{"name": "images", "dtype": "float32", "shape": [-1, *images.shape], "range": [0.0, 1.0]}],
+            "inputs": [{"name": "images", "dtype": "float32", "shape": [-1, channels, height, width], "range": [0.0, 1.0]}],
             "outputs": [{"name": "logits", "dtype": "float32", "shape": [-1, len(images.classes)]}],
             "classes": images.classes,
         },

@@ -1,70 +1,25 @@
-"""Every key of the recipe's configuration, with its meaning."""
+"""Every key of the recipe's configuration, with its meaning; what means the same in other frameworks is in the runtime's."""
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from trainwright_runtime.config import Config
-
-NEEDED_BY = {
-    "momentum": ("optimizer", ("sgd",)),
-    "schedule_factor": ("schedule", ("step", "exponential")),
-    "schedule_epochs": ("schedule", ("step",)),
-    "dropout": ("model", ("small-cnn",)),
-}
-"""Keys that mean something only beside certain values of another key; elsewhere they are refused."""
+from trainwright_runtime.images.config import ImageConfig
 
 
-class TrainingConfig(Config):
+class TrainingConfig(ImageConfig):
     """Configuration of `image-classification`."""
 
     model: str = Field(
         "small-cnn", description="`small-cnn`, or a classification model of torchvision by name, such as `resnet18`."
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="Share of features dropped in training; `small-cnn` only.")
-    epochs: int = Field(15, ge=1, description="Passes over the training images.")
-    global_batch: int = Field(
-        64, ge=1, description="Images in one optimizer step, over all ranks: the same for any number of workers."
-    )
     micro_batch: int | None = Field(
         None, ge=1, description="Images a rank takes through the model at a time; gradients are added up until the step is full."
-    )
-    optimizer: Literal["adam", "adamw", "sgd"] = Field("adamw", description="How gradients change the weights.")
-    learning_rate: float = Field(0.002, gt=0, description="Learning rate at the start.")
-    weight_decay: float = Field(0.01, ge=0, description="Weight decay of the optimizer.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of `sgd`.")
-    schedule: Literal["none", "step", "cosine", "exponential"] = Field(
-        "cosine", description="How the learning rate falls, from one epoch to the next."
-    )
-    schedule_epochs: int = Field(5, ge=1, description="Epochs from one fall to the next, for `step`.")
-    schedule_factor: float = Field(
-        0.5, gt=0, le=1, description="What the rate is multiplied by at a fall, for `step` and `exponential`."
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="Arithmetic of the model; other than fp32 is automatic mixed precision."
     )
-    early_stopping_epochs: int | None = Field(
-        None, ge=1, description="Stop after this many epochs without a better validation loss, and take the best weights."
-    )
-    image_size: int | None = Field(
-        None, ge=8, description="Height and width that images of a directory are brought to; 64 if not given."
-    )
-    image_channels: Literal[1, 3] | None = Field(
-        None, description="1 for grey, 3 for colour images of a directory; 3 if not given."
-    )
     loader_workers: int = Field(0, ge=0, description="Processes a rank decodes images with; 0 decodes between the steps.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to train; `auto` takes the GPU that the rank has.")
-    seed: int = Field(0, ge=0, description="Start of all random numbers: the same seed gives the same training.")
-    log_every_steps: int = Field(10, ge=1, description="Steps between two points of the loss curve.")
-    step_delay_seconds: float = Field(
-        0.0, ge=0, description="Wait this long in every step: for demonstrations, where there must be time to look."
-    )
-
-    @model_validator(mode="after")
-    def refuse_what_would_be_ignored(self) -> Self:
-        for key, (other, values) in NEEDED_BY.items():
-            if key in self.model_fields_set and (chosen := getattr(self, other)) not in values:
-                raise ValueError(f"key {key!r} has no effect with {other}: {chosen}; it goes with {' or '.join(values)}")
-        return self

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -19,10 +18,14 @@ from torch.nn.parallel import DistributedDataParallel
 from trainwright_runtime.config import InvalidConfig
 from trainwright_runtime.environment import RankEnvironment
 from trainwright_runtime.exits import Exit, leave, say
+from trainwright_runtime.images.data import Images, load
+from trainwright_runtime.images.order import plan_epoch
+from trainwright_runtime.images.scores import Scores
 from trainwright_runtime.torch import Run
-from trainwright_torch.image_classification import artifacts, data, models
+from trainwright_runtime.torch.configured import build_optimizer, build_scheduler, choose_device
+from trainwright_runtime.torch.images import batches, build, evaluate
+from trainwright_torch.image_classification import artifacts
 from trainwright_torch.image_classification.config import TrainingConfig
-from trainwright_torch.image_classification.scores import Scores
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -32,17 +35,16 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     # --- set up -------------------------------------------------------------------------------------------------------
     rank, world_size = environment.rank, environment.world_size
     try:
-        device = choose_device(config, environment)
-        images = data.load(environment.data, config)
+        device = choose_device(config.device, environment)
+        images = load(environment.data, config)
         torch.manual_seed(config.seed)
-        model = models.build(config, channels=images.shape[0], classes=len(images.classes)).to(device)
+        model = build(config.model, channels=images.shape[2], classes=len(images.classes), dropout=config.dropout).to(device)
     except InvalidConfig as error:
         leave(Exit.INVALID_CONFIG, str(error))
     if world_size > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     if environment.is_main:
-        sizes = f"{len(images.train)} training, {len(images.validation)} validation, {len(images.test)} test images"
-        say(f"{world_size} rank{'s' if world_size > 1 else ''} on {device.type}: {sizes} in {len(images.classes)} classes")
+        say(f"{world_size} rank{'s' if world_size > 1 else ''} on {device.type}: {images}")
 
     # --- model --------------------------------------------------------------------------------------------------------
     # From here on the ranks differ: dropout must not hit the same features everywhere.
@@ -52,6 +54,19 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     scheduler = build_scheduler(config, optimizer)
     scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
     mixed = torch.autocast(device.type, dtype=PRECISIONS.get(config.precision), enabled=config.precision != "fp32")
+
+    def scores_on(part: Images) -> Scores:
+        return evaluate(
+            model,
+            part,
+            classes=len(images.classes),
+            device=device,
+            batch=config.micro_batch or -(-config.global_batch // world_size),
+            environment=environment,
+            total=lambda value: sum_over_ranks(value, world_size),
+            mixed=mixed,
+            loader_workers=config.loader_workers,
+        )
 
     # --- loop ---------------------------------------------------------------------------------------------------------
     steps_an_epoch = -(-len(images.train) // config.global_batch)
@@ -67,7 +82,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     run.resume()
     for epoch in run.epochs(0 if run.state["finished"] else config.epochs):
         trained.train()
-        steps = data.plan_epoch(
+        steps = plan_epoch(
             len(images.train),
             epoch=epoch,
             seed=config.seed,
@@ -77,11 +92,13 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
             rank=rank,
             world_size=world_size,
         )
-        batches = data.batches(images.train, [indices for step in steps for indices in step.micro_batches], config)
+        drawn = batches(
+            images.train, [part for step in steps for part in step.micro_batches], loader_workers=config.loader_workers
+        )
         for step in steps:
             loss = torch.zeros((), device=device)
             for number in range(len(step.micro_batches)):
-                inputs, labels = (tensor.to(device, non_blocking=True) for tensor in next(batches))
+                inputs, labels = (tensor.to(device, non_blocking=True) for tensor in next(drawn))
                 is_last = number == len(step.micro_batches) - 1
                 # Only the last micro-batch of a step makes the ranks exchange gradients.
                 with contextlib.nullcontext() if is_last or world_size == 1 else trained.no_sync():
@@ -102,7 +119,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
                 run.log(loss=total_loss)
             run.step(samples=step.samples)
 
-        scores = evaluate(trained, images.validation, len(images.classes), mixed, device, environment, config)
+        scores = scores_on(images.validation)
         run.log(val_loss=scores.loss, val_accuracy=scores.accuracy, val_f1=scores.macro_f1)
         rate = optimizer.param_groups[0]["lr"]
         run.state["epochs"].append(
@@ -136,7 +153,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     # --- test and save ------------------------------------------------------------------------------------------------
     if run.state["best_weights"] is not None:
         model.load_state_dict(run.state["best_weights"])
-    scores = evaluate(trained, images.test, len(images.classes), mixed, device, environment, config)
+    scores = scores_on(images.test)
     run.log(test_loss=scores.loss, test_accuracy=scores.accuracy, test_f1=scores.macro_f1)
     if environment.is_main:
         path = artifacts.save(environment, config, images, model, run, scores)
@@ -145,74 +162,6 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
         # A rank that tears down while another still talks makes gloo abort now and then.
         dist.barrier()
         dist.destroy_process_group()
-
-
-def choose_device(config: TrainingConfig, environment: RankEnvironment) -> torch.device:
-    """The rank's own GPU if it has one, else the CPU."""
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if config.device == "cpu" or (config.device == "auto" and gpus < environment.local_world_size):
-        return torch.device("cpu")
-    if environment.local_rank >= gpus:
-        raise InvalidConfig(
-            f"key 'device' has the value 'cuda', but this worker has {gpus} GPUs for {environment.local_world_size} ranks"
-        )
-    torch.cuda.set_device(environment.local_rank)
-    return torch.device("cuda", environment.local_rank)
-
-
-def build_optimizer(config: TrainingConfig, model: torch.nn.Module) -> torch.optim.Optimizer:
-    """The configured optimizer over all weights."""
-    rate, decay = config.learning_rate, config.weight_decay
-    match config.optimizer:
-        case "adam":
-            return torch.optim.Adam(model.parameters(), lr=rate, weight_decay=decay)
-        case "adamw":
-            return torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=decay)
-        case "sgd":
-            return torch.optim.SGD(model.parameters(), lr=rate, weight_decay=decay, momentum=config.momentum)
-
-
-def build_scheduler(config: TrainingConfig, optimizer: torch.optim.Optimizer) -> Any:
-    """The configured schedule, to be stepped once an epoch; None for a constant rate."""
-    match config.schedule:
-        case "none":
-            return None
-        case "step":
-            return torch.optim.lr_scheduler.StepLR(optimizer, config.schedule_epochs, gamma=config.schedule_factor)
-        case "cosine":
-            return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs)
-        case "exponential":
-            return torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=config.schedule_factor)
-
-
-@torch.no_grad()
-def evaluate(
-    model: torch.nn.Module,
-    dataset: Any,
-    classes: int,
-    mixed: Any,
-    device: torch.device,
-    environment: RankEnvironment,
-    config: TrainingConfig,
-) -> Scores:
-    """Scores over a whole data set, each rank having looked at its share: the same on every rank."""
-    model.eval()
-    share = range(environment.rank, len(dataset), environment.world_size)
-    size = config.micro_batch or -(-config.global_batch // environment.world_size)
-    index_lists = [list(share[at : at + size]) for at in range(0, len(share), size)]
-    confusion = torch.zeros(classes, classes, dtype=torch.float64, device=device)
-    loss = torch.zeros((), dtype=torch.float64, device=device)
-    # Without DDP's wrapper: its forward may exchange buffers, and ranks have unequal numbers of batches here.
-    bare = model.module if isinstance(model, DistributedDataParallel) else model
-    for inputs, labels in data.batches(dataset, index_lists, config):
-        truth = labels.to(device, non_blocking=True)
-        with mixed:
-            logits = bare(inputs.to(device, non_blocking=True)).float()
-        loss += F.cross_entropy(logits, truth, reduction="sum")
-        pairs = truth * classes + logits.argmax(1)
-        confusion += torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
-    loss, confusion = sum_over_ranks(loss, environment.world_size), sum_over_ranks(confusion, environment.world_size)
-    return Scores(loss=float(loss) / len(dataset), confusion=confusion.long().tolist())
 
 
 def sum_over_ranks(value: torch.Tensor, world_size: int) -> torch.Tensor:

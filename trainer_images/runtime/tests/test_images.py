@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from trainwright_runtime.config import InvalidConfig
-from trainwright_runtime.environment import DataSource, RankEnvironment
-from trainwright_torch.image_classification import data, models
-from trainwright_torch.image_classification.config import TrainingConfig
-from trainwright_torch.image_classification.scores import Scores
-from trainwright_torch.image_classification.train import choose_device
+from trainwright_runtime.environment import DataSource
+from trainwright_runtime.images import data, order
+from trainwright_runtime.images.config import ImageConfig
+from trainwright_runtime.images.scores import Scores
 
 DIGITS = (DataSource(name="train", builtin="digits"),)
 
@@ -30,8 +29,8 @@ DIGITS = (DataSource(name="train", builtin="digits"),)
 def test_any_number_of_ranks_takes_the_same_samples_in_the_same_steps(
     size: int, global_batch: int, micro_batch: int | None, world_size: int, epoch: int
 ) -> None:
-    def plan(rank: int, world_size: int, micro_batch: int | None) -> list[data.Step]:
-        return data.plan_epoch(
+    def plan(rank: int, world_size: int, micro_batch: int | None) -> list[order.Step]:
+        return order.plan_epoch(
             size,
             epoch=epoch,
             seed=1,
@@ -57,9 +56,9 @@ def test_any_number_of_ranks_takes_the_same_samples_in_the_same_steps(
 
 @given(start=st.integers(0, 120), world_size=st.integers(1, 4))
 def test_an_epoch_goes_on_from_any_sample(start: int, world_size: int) -> None:
-    def order(start: int, world_size: int) -> list[int]:
+    def taken(start: int, world_size: int) -> list[int]:
         plans = [
-            data.plan_epoch(100, epoch=3, seed=0, start=start, global_batch=8, micro_batch=None, rank=rank, world_size=world_size)
+            order.plan_epoch(100, epoch=3, seed=0, start=start, global_batch=8, rank=rank, world_size=world_size)
             for rank in range(world_size)
         ]
         return [
@@ -70,41 +69,41 @@ def test_an_epoch_goes_on_from_any_sample(start: int, world_size: int) -> None:
             for i in sorted(share.micro_batches[0])
         ]
 
-    assert set(order(start, world_size)) == set(data_order(100)[start:])
+    assert set(taken(start, world_size)) == set(data_order(100)[start:])
 
 
 def data_order(size: int) -> list[int]:
-    plan = data.plan_epoch(size, epoch=3, seed=0, start=0, global_batch=size, micro_batch=None, rank=0, world_size=1)
+    plan = order.plan_epoch(size, epoch=3, seed=0, start=0, global_batch=size, micro_batch=None, rank=0, world_size=1)
     return plan[0].micro_batches[0] if plan else []
 
 
 @given(labels=st.lists(st.integers(0, 4), max_size=300))
 def test_a_split_leaves_nothing_out_and_takes_nothing_twice(labels: list[int]) -> None:
-    parts = data.split(labels)
+    parts = order.split(labels)
     assert sorted(index for part in parts for index in part) == list(range(len(labels)))
     for label in set(labels):
         members = labels.count(label)
         held_out = sum(labels[index] == label for index in parts[1])
-        assert abs(held_out - members * data.VALIDATION_SHARE) <= 0.5, "each class in the same shares"
+        assert abs(held_out - members * order.VALIDATION_SHARE) <= 0.5, "each class in the same shares"
 
 
 def test_the_digits_are_scikit_learns() -> None:
     from sklearn.datasets import load_digits
 
     real = load_digits()
-    loaded = data.load(DIGITS, TrainingConfig())
-    images = torch.cat([part.images for part in (loaded.train, loaded.validation, loaded.test)])
-    order = [index for part in data.split(real.target.tolist()) for index in part]
-    torch.testing.assert_close(images.reshape(1797, 64), torch.tensor(real.data[order], dtype=torch.float32) / 16)
-    assert torch.equal(loaded.test.labels, torch.from_numpy(real.target[order[-269:]]))
+    loaded = data.load(DIGITS, ImageConfig())
+    images = np.concatenate([part.take(range(len(part)))[0] for part in (loaded.train, loaded.validation, loaded.test)])
+    indices = [index for part in order.split(real.target.tolist()) for index in part]
+    np.testing.assert_allclose(images.reshape(1797, 64), real.data[indices] / 16)
+    assert loaded.test.take(range(len(loaded.test)))[1].tolist() == real.target[indices[-269:]].tolist()
 
 
 def test_scores_are_those_of_scikit_learn() -> None:
     from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
-    generator = torch.Generator().manual_seed(3)
-    truth = torch.randint(0, 4, (200,), generator=generator)
-    guess = torch.where(torch.rand(200, generator=generator) < 0.6, truth, torch.randint(0, 4, (200,), generator=generator))
+    generator = np.random.default_rng(3)
+    truth = generator.integers(0, 4, 200)
+    guess = np.where(generator.random(200) < 0.6, truth, generator.integers(0, 4, 200))
     truth[truth == 3] = 2
     confusion = confusion_matrix(truth, guess, labels=range(5)).tolist()
     scores = Scores(loss=0.0, confusion=confusion)
@@ -123,7 +122,7 @@ def draw(folder: Path, count: int, *, colour: tuple[int, int, int] = (255, 0, 0)
 
 
 def load(root: Path, **keys: int) -> data.ImageData:
-    return data.load((DataSource(name="images", path=root),), TrainingConfig(**keys))  # type: ignore[arg-type]
+    return data.load((DataSource(name="images", path=root),), ImageConfig(**keys))  # type: ignore[arg-type]
 
 
 def test_a_folder_a_class_is_split_in_three(tmp_path: Path) -> None:
@@ -132,11 +131,11 @@ def test_a_folder_a_class_is_split_in_three(tmp_path: Path) -> None:
     loaded = load(tmp_path, image_size=12)
     assert (len(loaded.train), len(loaded.validation), len(loaded.test)) == (28, 6, 6)
     assert loaded.classes == ("cat", "dog")
-    assert loaded.shape == (3, 12, 12)
-    images, labels = loaded.train.__getitems__(list(range(len(loaded.train))))
-    assert images.shape == (len(loaded.train), 3, 12, 12)
+    assert loaded.shape == (12, 12, 3)
+    images, labels = loaded.train.take(range(len(loaded.train)))
+    assert images.shape == (len(loaded.train), 12, 12, 3)
     for image, label in zip(images, labels, strict=True):
-        assert image[:, 0, 0].tolist() == ([1.0, 0.0, 0.0] if label == 0 else [0.0, 1.0, 0.0])
+        assert image[0, 0].tolist() == ([1.0, 0.0, 0.0] if label == 0 else [0.0, 1.0, 0.0])
 
 
 def test_parts_that_are_there_are_taken_as_they_are(tmp_path: Path) -> None:
@@ -145,7 +144,7 @@ def test_parts_that_are_there_are_taken_as_they_are(tmp_path: Path) -> None:
         draw(tmp_path / part / "dog", count)
     loaded = load(tmp_path, image_channels=1)
     assert (len(loaded.train), len(loaded.validation), len(loaded.test)) == (40, 8, 12)
-    assert loaded.shape == (1, 64, 64)
+    assert loaded.shape == (64, 64, 1)
 
 
 def test_a_part_that_is_missing_is_split_off_training(tmp_path: Path) -> None:
@@ -199,16 +198,4 @@ def test_a_directory_that_cannot_be_used_is_refused(tmp_path: Path, make: object
 )
 def test_data_that_is_not_clear_is_refused(sources: tuple[DataSource, ...], keys: dict[str, int], message: str) -> None:
     with pytest.raises(InvalidConfig, match=message):
-        data.load(sources, TrainingConfig(**keys))  # type: ignore[arg-type]
-
-
-def test_an_unknown_model_is_refused_with_those_near_it() -> None:
-    with pytest.raises(InvalidConfig, match="'resnet81', which is no model of torchvision's; near it: resnet18"):
-        models.build(TrainingConfig(model="resnet81"), channels=3, classes=2)
-
-
-def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InvalidConfig, match="this worker has 0 GPUs for 1 ranks"):
-        choose_device(TrainingConfig(device="cuda"), RankEnvironment())
-    assert choose_device(TrainingConfig(), RankEnvironment()).type == "cpu"
+        data.load(sources, ImageConfig(**keys))  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""What `image-classification` is in every framework: its settings, its data, its order, its scores."""
