@@ -27,7 +27,7 @@ class ImageConfig(Config):
         64, ge=1, description="Images in one optimizer step, over all ranks: the same for any number of workers."
     )
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adamw", description="How gradients change the weights.")
-    learning_rate: float = Field(0.002, gt=0, description="Learning rate at the start.")
+    learning_rate: float = Field(0.005, gt=0, description="Learning rate at the start.")
     weight_decay: float = Field(0.01, ge=0, description="Weight decay of the optimizer.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of `sgd`.")
     schedule: Literal["none", "step", "cosine", "exponential"] = Field(
