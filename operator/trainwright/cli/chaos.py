@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trainwright.cli.app import LAPTOP, UserError, app, out
+from trainwright.cli.app import LAPTOP, UserError, app, note, out
 from trainwright.cli.options import Job, Namespace, TwinName
 from trainwright.local.chaos import Chaos, NothingToBreak
 from trainwright.local.twin import DEFAULT, Twin
@@ -46,6 +46,12 @@ def hang_worker(
 def full_disk(job: Job, worker: Worker = 0, seconds: Seconds = 10, namespace: Namespace = None, name: TwinName = DEFAULT) -> None:
     """For a while a worker can write no file as large as its checkpoint."""
     _do(Chaos(Twin(name)).full_disk(job, namespace or DEFAULT_NAMESPACE, worker, seconds=seconds))
+
+
+@chaos.command("slow-disk")
+def slow_disk(job: Job, seconds: Seconds = 30, namespace: Namespace = None, name: TwinName = DEFAULT) -> None:
+    """The disk under a job's workspace is busy for a while: everything that writes to it slows down."""
+    _do(Chaos(Twin(name)).slow_disk(job, namespace or DEFAULT_NAMESPACE, seconds=seconds, say=note))
 
 
 @chaos.command("stop-node")
