@@ -9,7 +9,8 @@ import copy
 from typing import Any
 
 from trainwright.api.crd import structural
-from trainwright.api.job import KIND, InvalidJob, check
+from trainwright.api.errors import InvalidJob
+from trainwright.api.job import KIND, check
 from trainwright.api.rules import changed
 from trainwright.api.spec import TrainingJobSpec
 from trainwright.cluster.port import Invalid, Object

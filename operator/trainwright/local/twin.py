@@ -21,12 +21,11 @@ from trainwright.local import binaries
 from trainwright.local.addresses import free_port
 from trainwright.local.controlplane import ORDER, ControlPlane
 from trainwright.local.locks import locked
-from trainwright.local.paths import home
+from trainwright.local.paths import DEFAULT, home, state_of
 from trainwright.local.podstatus import HOST
 from trainwright.local.process import end_pod
 from trainwright.local.processes import Processes
 
-DEFAULT = "default"
 READY_SECONDS = 30.0
 NODE_GRACE_SECONDS = 8.0
 OPERATOR_GRACE_SECONDS = 5.0
@@ -49,20 +48,10 @@ class TwinStatus:
     nodes: dict[str, int]
 
 
-def state_of(name: str) -> Path:
-    return home() / "twins" / name
-
-
 def running_kubeconfig(name: str = DEFAULT) -> Path | None:
     """The kubeconfig of the twin of that name, if its API server runs."""
     state = state_of(name)
     return state / "kubeconfig" if Processes(state).alive("apiserver") else None
-
-
-def twins() -> list[str]:
-    """Names of all twins that have state."""
-    folder = home() / "twins"
-    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.exists() else []
 
 
 class Twin:
