@@ -44,7 +44,7 @@ def _defaulted(value: Any, schema: dict[str, Any]) -> Any:
         return [_defaulted(item, schema["items"]) for item in value]
     if not isinstance(value, dict):
         return value
-    result = copy.deepcopy(value)
+    result = {**value}
     for name, below in schema.get("properties", {}).items():
         if name not in result and "default" in below:
             result[name] = copy.deepcopy(below["default"])
