@@ -8,7 +8,8 @@ import pytest
 
 from support.builders import bare, job
 from trainwright.api.crd import structural, training_job_crd
-from trainwright.api.job import InvalidJob, check, parse, read_status
+from trainwright.api.errors import InvalidJob
+from trainwright.api.job import check, parse, read_status
 from trainwright.api.model import amount, whole_cores
 from trainwright.api.recipes import problems
 from trainwright.api.reference import reference
