@@ -14,7 +14,7 @@ FIRST_PORT, PORTS = 29500, 2000
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """One worker of one attempt. `nproc`: ranks in its pod."""
+    """One worker of one attempt. `nproc`: ranks in its pod; `gpus`: GPUs of it."""
 
     job: str
     namespace: str
@@ -23,6 +23,7 @@ class Identity:
     workers: int
     index: int
     nproc: int
+    gpus: int
 
     @property
     def master(self) -> str:

@@ -57,6 +57,7 @@ def worker_pod(job: TrainingJob, index: int, settings: Settings) -> dict[str, An
         workers=spec.workers,
         index=index,
         nproc=max(1, spec.resources.gpus) if chosen.rank_a_gpu else 1,
+        gpus=spec.resources.gpus,
     )
     pod_volumes, mounts = volumes(job)
     environment = _environment(job, who)

@@ -31,12 +31,16 @@ def _horovod(_index: int, hosts: list[str], port: int) -> dict[str, str]:
 
 
 def _jax(index: int, hosts: list[str], port: int) -> dict[str, str]:
-    meeting = {
+    return {
         "JAX_COORDINATOR_ADDRESS": f"{hosts[0]}:{port}",
         "JAX_NUM_PROCESSES": str(len(hosts)),
         "JAX_PROCESS_ID": str(index),
+        "OMPI_MCA_orte_hnp_uri": "0.0;tcp://127.0.0.1:0",
+        "OMPI_COMM_WORLD_SIZE": str(len(hosts)),
+        "OMPI_COMM_WORLD_RANK": str(index),
+        "OMPI_COMM_WORLD_LOCAL_RANK": "0",
+        "JAX_LOCAL_DEVICE_IDS": "0",
     }
-    return meeting if len(hosts) > 1 else {}
 
 
 def _tensorflow(index: int, hosts: list[str], port: int) -> dict[str, str]:

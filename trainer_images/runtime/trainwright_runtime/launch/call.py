@@ -51,8 +51,17 @@ def main() -> None:
     except KeyboardInterrupt:
         ending.code = 130
         raise
+    except Exception:
+        _leave_the_others()
+        raise
     else:
         ending.code = 0
+
+
+def _leave_the_others() -> None:
+    """JAX waits at exit for all processes, for minutes; and they wait for this one, which has failed."""
+    if (distributed := sys.modules.get("jax.distributed")) is not None:
+        atexit.unregister(distributed.shutdown)
 
 
 def _run(target: str, args: list[str]) -> None:

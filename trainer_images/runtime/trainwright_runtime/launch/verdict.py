@@ -25,7 +25,7 @@ _TORCHRUN_STOPPED = f"{_TORCHRUN}multiprocessing.api.SignalException"
 _PEER_LOST = re.compile(
     r"gloo.*(closed by peer|reset by peer|Broken pipe|Timed out|Connection refused|Connect timeout)"
     r"|torch\.distributed\.Dist(Backend|Network|Store)Error"
-    r"|Horovod has been shut down"
+    r"|Horovod has been shut down|JAX distributed service detected fatal errors"
     r"|ncclRemoteError|NCCL communicator was aborted|remote process exited",
     re.IGNORECASE,
 )
@@ -86,6 +86,8 @@ def _verdict(rank: Ended, *, stop_asked: bool) -> Verdict:
         message = f"killed by {signal.Signals(rank.signal).name}"
         if stop_asked and rank.signal == signal.SIGTERM:
             cause = Cause.TERMINATED
+        elif rank.signal == signal.SIGABRT and _PEER_LOST.search("\n".join(rank.lines)):
+            cause = Cause.PEER_LOST
     elif stop_asked and _TORCHRUN_STOPPED in text:
         # torchrun tells its ranks to stop, waits for them, and then makes an error of it.
         cause, exit_code = Cause.TERMINATED, Exit.TERMINATED

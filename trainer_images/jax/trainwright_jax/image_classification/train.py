@@ -1,0 +1,171 @@
+"""Trains an image classifier on all devices of all workers, from top to bottom: set up, data, model, loop, test, save.
+
+Parameters are replicated, a step's images are spread over the devices, and XLA sums what they find: the loss is that of the
+global batch, so its curve doesn't depend on the number of workers. What must survive a stop is in `run.tree` and `run.state`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from trainwright_jax.image_classification.config import TrainingConfig
+from trainwright_jax.image_classification.export import model_files
+from trainwright_jax.image_classification.models import build
+from trainwright_runtime.config import InvalidConfig
+from trainwright_runtime.environment import RankEnvironment
+from trainwright_runtime.exits import Exit, leave, say
+from trainwright_runtime.images import artifact, history
+from trainwright_runtime.images.data import Images, load
+from trainwright_runtime.images.order import Step, plan_epoch
+from trainwright_runtime.images.scores import Scores
+from trainwright_runtime.jax import Run
+from trainwright_runtime.jax.gang import JaxGang, meet
+from trainwright_runtime.jax.run import local
+
+
+def train(environment: RankEnvironment, config: TrainingConfig) -> None:
+    """The whole training of one process."""
+    # --- set up -------------------------------------------------------------------------------------------------------
+    if config.device == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+    try:
+        images = load(environment.data, config)
+        meet(environment)
+        if config.device == "cuda" and jax.default_backend() != "gpu":
+            raise InvalidConfig(f"key 'device' has the value 'cuda', but this worker has only {jax.default_backend()} devices")
+    except InvalidConfig as error:
+        leave(Exit.INVALID_CONFIG, str(error))
+    gang = JaxGang()
+    mesh = Mesh(jax.devices(), ("data",))
+    replicated, spread = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+    if gang.rank == 0:
+        say(f"{gang.size} worker{'s' if gang.size > 1 else ''}, {jax.device_count()} {jax.default_backend()} devices: {images}")
+
+    # --- model --------------------------------------------------------------------------------------------------------
+    model = build(config, classes=len(images.classes))
+    seed = jax.random.key(config.seed)
+    steps_an_epoch = -(-len(images.train) // config.global_batch)
+    rates = jnp.array([config.learning_rate_at(epoch) for epoch in range(config.epochs)])
+    optimizer = build_optimizer(config, lambda count: rates[count // steps_an_epoch])
+
+    def begin() -> dict[str, Any]:
+        parameters = model.init(seed, jnp.zeros((1, *images.shape)), training=False)["params"]
+        return {"parameters": parameters, "optimizer": optimizer.init(parameters)}
+
+    @jax.jit
+    def update(tree: dict[str, Any], number: jax.Array, batch: jax.Array, labels: jax.Array, weights: jax.Array) -> Any:
+        def loss_of(parameters: Any) -> jax.Array:
+            # A key for each step: a training that resumes drops the same features.
+            dropout = {"dropout": jax.random.fold_in(seed, number)}
+            logits = model.apply({"params": parameters}, batch, training=True, rngs=dropout)
+            return jnp.sum(weights * optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+
+        loss, gradients = jax.value_and_grad(loss_of)(tree["parameters"])
+        changes, state = optimizer.update(gradients, tree["optimizer"], tree["parameters"])
+        return {"parameters": optax.apply_updates(tree["parameters"], changes), "optimizer": state}, loss
+
+    @jax.jit
+    def predict(parameters: Any, batch: jax.Array) -> jax.Array:
+        return model.apply({"params": parameters}, batch, training=False)
+
+    def scores_on(parameters: Any, part: Images) -> Scores:
+        confusion, loss = evaluate(predict, jax.tree.map(local, parameters), part, len(images.classes), config, gang)
+        found = gang.exchange([confusion.tolist(), loss])
+        total = np.sum([one[0] for one in found], axis=0)
+        return Scores(loss=sum(one[1] for one in found) / len(part), confusion=total.tolist())
+
+    # --- loop ---------------------------------------------------------------------------------------------------------
+    run = Run(
+        jax.jit(begin, out_shardings=replicated)(),
+        state=history.beginning(),
+        total_steps=config.epochs * steps_an_epoch,
+        main_metric="val_accuracy",
+        gang=gang,
+    )
+    run.resume()
+    room = -(-config.global_batch // jax.device_count()) * jax.local_device_count()
+    for epoch in run.epochs(0 if run.state["finished"] else config.epochs):
+        for step in plan_epoch(
+            len(images.train),
+            epoch=epoch,
+            seed=config.seed,
+            start=run.position,
+            global_batch=config.global_batch,
+            rank=gang.rank,
+            world_size=gang.size,
+        ):
+            batch = [jax.make_array_from_process_local_data(spread, part) for part in filled(images.train, step, room)]
+            run.tree, loss = update(run.tree, np.uint32(run.steps), *batch)
+            time.sleep(config.step_delay_seconds)
+            if history.is_point_due(run, config):
+                history.add_point(run, float(loss))
+            run.step(samples=step.samples)
+
+        scores = scores_on(run.tree["parameters"], images.validation)
+        copied = lambda: jax.tree.map(lambda leaf: np.array(local(leaf)), run.tree["parameters"])  # noqa: E731
+        if history.end_epoch(run, config, scores=scores, rate=config.learning_rate_at(epoch), weights=copied):
+            break
+    run.state["finished"] = True
+    run.close()
+
+    # --- test and save ------------------------------------------------------------------------------------------------
+    parameters = jax.tree.map(lambda leaf: np.array(local(leaf)), run.tree["parameters"])
+    if run.state["best_weights"] is not None:
+        parameters = run.state["best_weights"]
+    scores = scores_on(parameters, images.test)
+    run.log(test_loss=scores.loss, test_accuracy=scores.accuracy, test_f1=scores.macro_f1)
+    if gang.rank == 0:
+        files = model_files(lambda batch: model.apply({"params": parameters}, batch, training=False), parameters, images.shape)
+        library = ("jax", jax.__version__)
+        path = artifact.save(environment, config, images, run, scores, framework=library, shape=images.shape, model=files)
+        say(f"test accuracy {scores.accuracy:.4f}, macro F1 {scores.macro_f1:.4f}; model and report in {path}")
+    gang.any(False)
+    gang.disband()
+
+
+def build_optimizer(config: TrainingConfig, rate: optax.Schedule) -> optax.GradientTransformation:
+    """The configured optimizer over all weights."""
+    match config.optimizer:
+        case "adam":
+            return optax.chain(optax.add_decayed_weights(config.weight_decay), optax.adam(rate))
+        case "adamw":
+            return optax.adamw(rate, weight_decay=config.weight_decay)
+        case "sgd":
+            return optax.chain(optax.add_decayed_weights(config.weight_decay), optax.sgd(rate, momentum=config.momentum))
+
+
+def filled(images: Images, step: Step, room: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """This worker's share of a step, filled up to `room` images of no weight: each shape would be a program to compile.
+
+    Weights make the sum over all devices the mean over the step's images.
+    """
+    chosen = [] if step.is_padding else step.micro_batches[0]
+    indices = [*chosen, *[step.micro_batches[0][0]] * (room - len(chosen))]
+    batch, labels = images.take(indices)
+    weights = np.zeros(room, dtype=np.float32)
+    weights[: len(chosen)] = 1 / step.samples
+    return batch, labels.astype(np.int32), weights
+
+
+def evaluate(
+    predict: Any, parameters: Any, images: Images, classes: int, config: TrainingConfig, gang: JaxGang
+) -> tuple[np.ndarray, float]:
+    """Confusion and summed cross-entropy over this worker's share of the images."""
+    share = list(range(gang.rank, len(images), gang.size))
+    size = -(-config.global_batch // gang.size)
+    confusion, loss = np.zeros((classes, classes), dtype=np.int64), 0.0
+    for at in range(0, len(share), size):
+        indices = share[at : at + size]
+        batch, labels = images.take(indices + indices[:1] * (size - len(indices)))
+        logits = np.asarray(predict(parameters, batch), dtype=np.float64)[: len(indices)]
+        truth = labels[: len(indices)]
+        loss -= float(jax.nn.log_softmax(logits)[np.arange(len(truth)), truth].sum())
+        np.add.at(confusion, (truth, logits.argmax(1)), 1)
+    return confusion, loss
