@@ -1,6 +1,7 @@
 """The settings of every recipe as JSON, out of the recipes' own models: `make generate` writes api/recipes.json with it.
 
-A recipe is a package of a trainer image with a module `config` that imports no framework; so this runs without any.
+A recipe is a package of a trainer image with a module `config` that imports no framework; so this runs without any. The module
+defines the recipe's one configuration, which may derive from one that recipes share, and `BUILTINS`, the data sets it trains on.
 Command line and operator read the file, and so know recipes where no trainer is installed.
 """
 
@@ -19,7 +20,7 @@ sys.path[:0] = [str(IMAGES / "runtime")]
 
 
 def recipes() -> dict[str, Any]:
-    """Schema of each recipe's configuration by `<image>/<recipe>`, with the file it comes from."""
+    """Schema of each recipe's configuration by `<image>/<recipe>`, with the file it comes from and its builtin data sets."""
     found = {}
     for source in sorted(IMAGES.glob("*/trainwright_*/*/config.py")):
         image, package, module = source.relative_to(IMAGES).parts[:3]
@@ -29,6 +30,7 @@ def recipes() -> dict[str, Any]:
         config = importlib.import_module(f"{package}.{module}.config")
         found[f"{image}/{module.replace('_', '-')}"] = {
             "source": str(source.relative_to(ROOT)),
+            "builtins": list(config.BUILTINS),
             "settings": _settings(config),
         }
     return found

@@ -554,6 +554,7 @@ class TestWhatAUserMaySayOfPods:
             ({"recipe": None, "command": ["true"]}, "ghcr.io/trainwright/torch"),
             ({"recipe": None, "command": ["true"], "image": "python:3"}, "ghcr.io/trainwright/torch"),
             ({"recipe": None, "command": ["true"], "framework": "none"}, "ghcr.io/trainwright/torch"),
+            ({"framework": "sklearn", "recipe": {"name": "tabular"}}, "ghcr.io/trainwright/sklearn"),
             ({"image": "example.com/mine:1"}, "example.com/mine"),
         ],
     )

@@ -111,6 +111,13 @@ RULES: tuple[Rule, ...] = (
         holds=lambda spec: spec["framework"] != "none" or "command" in spec,
     ),
     Rule(
+        at="spec",
+        field="spec.resources.gpus",
+        cel="self.framework != 'sklearn' || !has(self.resources) || !has(self.resources.gpus) || self.resources.gpus == 0",
+        message="scikit-learn trains on CPUs: leave gpus out, and give workers more cpu, or the search more workers",
+        holds=lambda spec: spec["framework"] != "sklearn" or not spec.get("resources", {}).get("gpus"),
+    ),
+    Rule(
         at="spec.env[*]",
         field="spec.env[*].name",
         cel=f"!({_PREFIXES} || self.name in [{', '.join(repr(name) for name in RESERVED_ENV)}])",

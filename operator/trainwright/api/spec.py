@@ -31,11 +31,16 @@ FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$", max_l
 
 class FrameworkName(StrEnum):
     TORCH = "torch"
+    SKLEARN = "sklearn"
     NONE = "none"
 
 
 class Builtin(StrEnum):
     DIGITS = "digits"
+    BREAST_CANCER = "breast_cancer"
+    WINE = "wine"
+    IRIS = "iris"
+    DIABETES = "diabetes"
 
 
 class Resume(StrEnum):
@@ -211,7 +216,11 @@ class Data(Model):
 
     name: DataName = Field(description="Name of the entry; recipes train on the one called train, else on the only one.")
     builtin: Builtin | None = Field(
-        default=None, description="A real data set that ships in the images: digits (1,797 images of 8 × 8)."
+        default=None,
+        description=(
+            "A real data set that ships in the images: digits (1,797 images of 8 × 8, or those pixels as a table), and tables: "
+            "breast_cancer, wine, iris (classes) and diabetes (a number)."
+        ),
     )
     claim: ObjectName | None = Field(
         default=None,
@@ -368,7 +377,7 @@ class FailurePolicy(Model):
 class TrainingJobSpec(Model):
     """What to train, with what, on how many workers. All but runPolicy is fixed once the job exists."""
 
-    framework: FrameworkName = Field(description="torch, or none for a plain command.")
+    framework: FrameworkName = Field(description="torch, sklearn, or none for a plain command.")
     image: Annotated[str, StringConstraints(pattern=r"^\S+$", max_length=1024)] | None = Field(
         default=None,
         description=(

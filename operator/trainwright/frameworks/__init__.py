@@ -5,11 +5,16 @@ from __future__ import annotations
 from trainwright.api.spec import FrameworkName
 from trainwright.frameworks.base import Framework, Identity
 from trainwright.frameworks.none import NoFramework
+from trainwright.frameworks.sklearn import Sklearn
 from trainwright.frameworks.torch import Torch
 
 __all__ = ["Framework", "Identity", "framework"]
 
-_FRAMEWORKS: dict[FrameworkName, Framework] = {FrameworkName.TORCH: Torch(), FrameworkName.NONE: NoFramework()}
+_FRAMEWORKS: dict[FrameworkName, Framework] = {
+    FrameworkName.TORCH: Torch(),
+    FrameworkName.SKLEARN: Sklearn(),
+    FrameworkName.NONE: NoFramework(),
+}
 
 
 def framework(name: FrameworkName) -> Framework:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import Protocol
 
 from trainwright.api.names import worker_address
 from trainwright.api.spec import TrainingJobSpec
 
+FIRST_PORT, PORTS = 29500, 2000
+
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """One worker of one attempt. `nproc`: ranks in its pod."""
+    """One worker of one attempt. `nproc`: ranks in its pod; `threads`: what a rank of it may use, None without a CPU limit."""
 
     job: str
     namespace: str
@@ -20,11 +23,31 @@ class Identity:
     workers: int
     index: int
     nproc: int
+    threads: int | None = None
 
     @property
     def master(self) -> str:
         """Worker 0's name, the same in every attempt."""
         return worker_address(self.job, self.namespace, 0)
+
+
+def master_port(who: Identity) -> int:
+    """The port where the gang meets: another for each job and attempt, because torch binds it on every address of the machine,
+    and pods that share one (the local twin, host networks) must not meet in each other's gang.
+    """
+    return FIRST_PORT + zlib.crc32(f"{who.uid}-{who.attempt}".encode()) % PORTS
+
+
+def rank_environment(who: Identity) -> dict[str, str]:
+    """Who a worker is and where its gang meets, as programs of one rank a pod read it."""
+    return {
+        "MASTER_ADDR": who.master,
+        "MASTER_PORT": str(master_port(who)),
+        "RANK": str(who.index),
+        "WORLD_SIZE": str(who.workers),
+        "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": "1",
+    }
 
 
 class Framework(Protocol):

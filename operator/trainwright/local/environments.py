@@ -46,7 +46,7 @@ async def ensure(folder: Path, progress: Callable[[str], None] = lambda _: None)
         if is_ready(folder):
             return
         name = folder.name
-        progress(f"preparing environment {name} from its requirements.lock (torch is large: minutes at first)")
+        progress(f"preparing environment {name} from its requirements.lock (minutes at first, where torch is in it)")
         venv = folder / ".venv"
         python = str(venv / "bin" / "python")
         uv = [sys.executable, "-m", "uv"]
