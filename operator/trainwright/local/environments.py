@@ -52,7 +52,8 @@ async def ensure(folder: Path, progress: Callable[[str], None] = lambda _: None)
         uv = [sys.executable, "-m", "uv"]
         if not (venv / "bin" / "python").exists():
             await _run([*uv, "venv", "--quiet", "--python", sys.executable, str(venv)])
-        await _run([*uv, "pip", "install", "--quiet", "--python", python, *_locked_requirements(folder)])
+        # Every process of every worker loads these: compiled once, not at each start where Python may not write beside them.
+        await _run([*uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *_locked_requirements(folder)])
         runtime = folder.parent / "runtime"
         await _run([*uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "-e", str(runtime), "-e", str(folder)])
         (venv / STAMP).write_text(_wanted(folder))

@@ -207,11 +207,11 @@ def test_histograms_are_of_the_training_part_target_included(learn_from: Callabl
     ("table", "keys", "said"),
     [
         (TABLE, {"target": None}, "key 'target' is missing: which column of .* is predicted; there are: height, colour, id, y"),
-        (TABLE, {"target": "heigth"}, "key 'target' has the value 'heigth', which .* lacks; did you mean 'height'? there are: height,"),
+        (TABLE, {"target": "heigth"}, "key 'target' has the value 'heigth', which .* lacks; did you mean 'height'? there are: height,"),  # noqa: E501
         (TABLE, {"drop": ["ID"]}, "key 'drop' names 'ID', a column that .* lacks; .*there are: height"),
         (TABLE, {"drop": ["height", "colour", "id"]}, "no column of .* is left to learn from"),
         (TABLE, {}, "column 'id' has 40 different words in 40 rows, .* leave it out with drop: [id]"),
-        (TABLE, {"drop": ["id"], "task": "regression"}, "key 'task' has the value 'regression', but target 'y' has values such as 'a'"),
+        (TABLE, {"drop": ["id"], "task": "regression"}, "key 'task' has the value 'regression', but target 'y' has values such as 'a'"),  # noqa: E501
         ({"x": range(5), "y": range(5)}, {}, "has 5 rows; at least 10 are needed"),
         ({"x": range(40), "y": ["a"] * 40}, {}, "target 'y' has the one value 'a'; at least two classes are needed"),
         ({"x": range(40), "y": ["a"] * 39 + ["b"]}, {}, "class 'b' of target 'y' has 1 row to train on; at least 3 are needed"),
@@ -233,7 +233,7 @@ def test_what_cannot_be_learned_from_is_refused(
 def test_dates_are_refused_with_what_to_do(tmp_path: Path) -> None:
     table = pd.DataFrame({"day": pd.date_range("2026-01-01", periods=20), "y": range(20)})
     table.to_parquet(tmp_path / "t.parquet")
-    with pytest.raises(InvalidConfig, match="column 'day' is a date.*leave it out with 'drop'"):
+    with pytest.raises(InvalidConfig, match=r"column 'day' is a date.*leave it out with 'drop'"):
         load([DataSource(name="d", path=tmp_path)], TabularConfig(target="y"))
 
 

@@ -224,17 +224,17 @@ def test_words_and_missing_values_go_through_to_onnx(gang: Gang) -> None:
 @pytest.mark.parametrize(
     ("table", "config", "workers", "said"),
     [
-        ("iris", "estimator: lasso", 1, "key 'estimator' has the value 'lasso', which is not for classification; accepted: logistic"),
-        ("iris", "{parameters: {n_estimator: 3}}", 1, "unknown key 'parameters.n_estimator'; did you mean 'n_estimators'? accepted:"),
+        ("iris", "estimator: lasso", 1, "key 'estimator' has the value 'lasso', which is not for classification; accepted: logistic"),  # noqa: E501
+        ("iris", "{parameters: {n_estimator: 3}}", 1, "unknown key 'parameters.n_estimator'; did you mean 'n_estimators'? accepted:"),  # noqa: E501
         ("iris", "{parameters: {n_jobs: 3}}", 1, "key 'parameters.n_jobs' is set by Trainwright"),
-        ("iris", "{parameters: {n_estimators: none}}", 1, "parameters: The 'n_estimators' parameter of RandomForestClassifier must be"),
+        ("iris", "{parameters: {n_estimators: none}}", 1, "parameters: The 'n_estimators' parameter of RandomForestClassifier must be"),  # noqa: E501
         ("iris", "{search: {parameters: {max_depth: [2, -1]}}}", 1, "search.parameters: The 'max_depth' parameter"),
         ("iris", "{search: {parameters: {max_depth: [2]}, scoring: acuracy}}", 1, "which is no scorer; near it: accuracy"),
-        ("iris", "{search: {parameters: {max_depth: [2]}, scoring: f1}}", 1, "'f1', which can't score classification of 'target'"),
+        ("iris", "{search: {parameters: {max_depth: [2]}, scoring: f1}}", 1, "'f1', which can't score classification of 'target'"),  # noqa: E501
         ("iris", "{search: {parameters: {max_depth: [2]}, folds: 50}}", 1, "class 'setosa' has 34 rows in the training part"),
         ("iris", "{search: {kind: random, parameters: {max_depth: [2]}}}", 1, "there are 1 combinations"),
         ("iris", "{search: {parameters: {max_depth: {low: 1, high: 2}}}}", 1, "parameter 'max_depth' is a range; a grid takes"),
-        ("iris", "{search: {paramters: {max_depth: [1]}}}", 1, "unknown key 'search.paramters' (value {'max_depth': [1]}); did you mean 'parameters'?"),
+        ("iris", "{search: {paramters: {max_depth: [1]}}}", 1, "unknown key 'search.paramters' (value {'max_depth': [1]}); did you mean 'parameters'?"),  # noqa: E501
         ("iris", "{}", 2, "spec.workers is 2, and without 'search' there is nothing to share; accepted: 1"),
         ("mnist", "{}", 1, "has the value builtin: mnist; accepted: breast_cancer, wine, iris, diabetes, digits"),
     ],

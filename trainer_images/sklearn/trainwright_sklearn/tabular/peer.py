@@ -47,8 +47,7 @@ class WorkerZero:
 
     def stay_alive(self) -> None:
         """Give a sign of life, and find out whether worker 0 gives one."""
-        self._over.wait(ALIVE_SECONDS)
-        if not self._over.is_set():
+        if not self._over.wait(ALIVE_SECONDS):
             self._ask("/alive")
 
     def _ask(self, path: str, **more: Any) -> dict[str, Any]:

@@ -136,6 +136,7 @@ class Threads:
 
     def __init__(self, search: Search, count: int, take: Any, finish: Any) -> None:
         self.fault: BaseException | None = None
+        self.count = 0
         self._search, self._take, self._finish = search, take, finish
         # Daemons: who is asked to stop doesn't wait for what is half done.
         self._threads = [threading.Thread(target=self._work, name=f"unit-{number}", daemon=True) for number in range(count)]
@@ -150,6 +151,7 @@ class Threads:
         try:
             while (unit := self._take()) is not None:
                 self._finish(unit, self._search.do(unit))
+                self.count += 1
         except BaseException as fault:  # the main thread raises it: it alone can end the process
             self.fault = fault
 
