@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
-TRAINER_PY := trainer_images/torch/.venv/bin/python
+IMAGES := $(notdir $(patsubst %/requirements.lock,%,$(wildcard trainer_images/*/requirements.lock)))
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,8 +16,12 @@ demo: setup  ## a real control plane, a training job of two workers, one of them
 
 test: setup  ## all tests; builds what they need
 	@$(PY) -m trainwright.local.prepare
-	@.venv/bin/uv pip install --quiet --python $(TRAINER_PY) --require-hashes -r trainer_images/torch/requirements-dev.lock
-	@cd trainer_images && torch/.venv/bin/python -m pytest
+	@for image in $(IMAGES); do \
+		.venv/bin/uv pip install --quiet --python trainer_images/$$image/.venv/bin/python --require-hashes \
+			-r trainer_images/$$image/requirements-dev.lock; \
+		(cd trainer_images && $$image/.venv/bin/python -m pytest $$image/tests); \
+	done
+	@cd trainer_images && torch/.venv/bin/python -m pytest runtime/tests
 	@$(PY) -m pytest tests/unit --cov
 	@$(PY) -m pytest tests --ignore tests/unit
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from trainwright_runtime.config import InvalidConfig
 from trainwright_runtime.environment import DataSource
-from trainwright_runtime.tabular.config import BUILTINS, TabularConfig
+from trainwright_runtime.tabular.config import TabularConfig
 from trainwright_runtime.tabular.data import TabularData, load
 from trainwright_runtime.tabular.preprocess import preprocessor
 from trainwright_runtime.tabular.profile import fingerprint, histogram
@@ -49,7 +49,7 @@ def test_builtin_tables(name: str, task: str, classes: tuple[str, ...], rows: in
     assert (data.task, data.classes) == (task, classes)
     assert len(data.train) + len(data.validation) + len(data.test) == rows
     assert (len(data.numeric), data.categorical) == (columns, ())
-    assert set(BUILTINS) >= {name}
+    assert set(TabularConfig.BUILTINS) >= {name}
 
 
 @pytest.mark.parametrize("write", ["csv", "tsv", "parquet", "csv.gz"])

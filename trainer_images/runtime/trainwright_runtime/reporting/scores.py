@@ -23,14 +23,14 @@ def classification(
     no curves. `confusion[i][j]` counts rows of class i that were taken for class j; `baseline` is the share of the most frequent
     class: what always guessing it would reach.
     """
-    truth, classes = np.asarray(truth, dtype=object), list(classes)
-    confusion = measures.confusion_matrix(truth, predicted, labels=classes)
-    report = measures.classification_report(truth, predicted, labels=classes, output_dict=True, zero_division=0)
+    true, classes = np.asarray(truth, dtype=object), list(classes)
+    confusion = measures.confusion_matrix(true, predicted, labels=classes)
+    report = measures.classification_report(true, predicted, labels=classes, output_dict=True, zero_division=0)
     found: dict[str, Any] = {
         "kind": "classification",
         "rows": len(truth),
         "metrics": {
-            "accuracy": float(measures.accuracy_score(truth, predicted)),
+            "accuracy": float(measures.accuracy_score(true, predicted)),
             "macro_f1": float(report["macro avg"]["f1-score"]),
         },
         "baseline": float(confusion.sum(axis=1).max() / len(truth)),
@@ -59,7 +59,7 @@ def classification(
     shown = [1] if len(classes) == 2 else sorted(by_size[:MAX_CURVES].tolist())
     found["roc"], found["precisionRecall"], areas = {}, {}, []
     for index in shown:
-        is_class: Any = truth == classes[index]
+        is_class = true == classes[index]
         if is_class.all() or not is_class.any():
             continue
         false_rate, true_rate, _ = measures.roc_curve(is_class, scores[:, index])

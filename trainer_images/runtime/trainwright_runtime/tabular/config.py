@@ -8,14 +8,13 @@ from pydantic import Field, model_validator
 
 from trainwright_runtime.config import Config
 
-BUILTINS = ("breast_cancer", "wine", "iris", "diabetes", "digits")
-"""Tables that ship with scikit-learn."""
-
 Task = Literal["classification", "regression"]
 
 
 class TabularConfig(Config):
-    """What is learned from which columns, and which rows are held back."""
+    """What is learned from which columns, and which rows are held back. The builtin tables ship with scikit-learn."""
+
+    BUILTINS = ("breast_cancer", "wine", "iris", "diabetes", "digits")
 
     target: str | None = Field(
         None, min_length=1, description="Name of the column to predict; a builtin table's own if not given."

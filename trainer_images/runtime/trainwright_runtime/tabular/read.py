@@ -11,7 +11,7 @@ import pandas as pd
 
 from trainwright_runtime.config import InvalidConfig
 from trainwright_runtime.environment import DataSource
-from trainwright_runtime.tabular.config import BUILTINS, Task
+from trainwright_runtime.tabular.config import TabularConfig, Task
 
 PARTS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 """First word of a file's name, and the part of the data that it is."""
@@ -47,8 +47,10 @@ def read(sources: Sequence[DataSource]) -> Source:
         raise InvalidConfig(f"spec.data needs an entry named 'train', or a single one; {found}")
     if source.path is not None:
         return _files(source.path)
-    if source.builtin not in BUILTINS:
-        raise InvalidConfig(f"spec.data {source.name!r} has the value builtin: {source.builtin}; accepted: {', '.join(BUILTINS)}")
+    if source.builtin not in TabularConfig.BUILTINS:
+        raise InvalidConfig(
+            f"spec.data {source.name!r} has the value builtin: {source.builtin}; accepted: {', '.join(TabularConfig.BUILTINS)}"
+        )
     return _builtin(source.builtin)
 
 

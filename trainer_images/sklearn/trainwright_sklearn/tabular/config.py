@@ -7,9 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from trainwright_runtime.config import Config
-from trainwright_runtime.tabular.config import BUILTINS, TabularConfig
-
-__all__ = ["BUILTINS", "Range", "SearchConfig", "TrainingConfig"]
+from trainwright_runtime.tabular.config import TabularConfig
 
 Estimator = Literal["linear", "logistic", "ridge", "lasso", "tree", "forest", "boosting", "svm", "knn"]
 
