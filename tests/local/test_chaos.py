@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +15,10 @@ import pytest
 import yaml
 from test_story import digits, step, until
 
-from support.twin import RunningTwin
+from support.twin import TRAINWRIGHT, RunningTwin
 from support.waiting import eventually
+from trainwright.local.slowdisk import Load
+from trainwright_runtime.sealed import read_seal, verify
 
 
 @pytest.fixture
@@ -24,9 +31,9 @@ def room(two_nodes: RunningTwin, request: pytest.FixtureRequest) -> Iterator[str
         two_nodes.kubectl("uncordon", node["metadata"]["name"])
 
 
-async def training(twin: RunningTwin, room: str, **spec: Any) -> dict[str, Any]:
+async def training(twin: RunningTwin, room: str, *, epochs: int = 20, **spec: Any) -> dict[str, Any]:
     """A training with checkpoints, far from its end."""
-    job = digits(step_delay_seconds=0.05, epochs=20)
+    job = digits(step_delay_seconds=0.05, epochs=epochs)
     job["spec"] |= {"checkpoint": {"everySteps": 5}, "workers": 1, **spec}
     twin.kubectl("apply", "-n", room, "-f", "-", stdin=yaml.safe_dump(job))
     return await until(twin, room, lambda status: (status.get("checkpoint") or {}).get("step", 0) >= 5)
@@ -65,6 +72,55 @@ async def test_a_full_disk_is_said_and_leaves_the_checkpoints_before_it(two_node
     log = next(Path(status["checkpoint"]["path"]).parents[1].glob("logs/attempt-1/rank-0.log")).read_text()
     assert "could not be written" in log
     assert "those before it are intact" in log
+
+
+async def test_a_slow_disk_delays_a_training_and_harms_nothing(two_nodes: RunningTwin, room: str) -> None:
+    before = await training(two_nodes, room, epochs=6)
+    volume = Path(before["checkpoint"]["path"]).parents[1]
+    there = {path.name for path in volume.iterdir()}
+    result = two_nodes.cli("chaos", "slow-disk", "digits", "-n", room, "--for", "5", "--name", "t")
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"of 5 s: a flushed write takes \d+\.\d\d ms", result.stderr)
+    said = re.search(r"took (\S+) ms instead of (\S+) ms \((\S+) times as long\)", result.stdout)
+    assert said, result.stdout
+    assert float(said[1]) / float(said[2]) == pytest.approx(float(said[3]), rel=0.1)
+    status = await until(two_nodes, room, lambda status: status.get("phase") == "Succeeded")
+    assert (status["attempt"], status["restarts"]["total"]) == (1, 0)
+    assert status["checkpoint"]["step"] > before["checkpoint"]["step"]
+    for path in volume.glob("checkpoints/step-*"):
+        verify(path, read_seal(path))
+    assert {path.name for path in volume.iterdir()} - there <= {"artifacts"}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)], ids=["Ctrl-C", "TERM"])
+async def test_a_slow_disk_that_is_called_off_leaves_nothing(
+    two_nodes: RunningTwin, room: str, number: signal.Signals, code: int
+) -> None:
+    volume = Path((await training(two_nodes, room))["checkpoint"]["path"]).parents[1]
+    words = ["chaos", "slow-disk", "digits", "-n", room, "--for", "600", "--name", "t"]
+    command = subprocess.Popen(
+        [TRAINWRIGHT, *words], env={**os.environ, **two_nodes.environment}, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        await eventually(lambda: len(scratch_files(command.pid, volume)) == 5, what="the writers and the probe at work")
+        command.send_signal(number)
+        assert command.wait(20) == code
+    finally:
+        command.kill()
+        _, said = command.communicate()
+    assert "Traceback" not in said
+    assert not [path for path in volume.rglob("*") if path.is_file() and path.stat().st_size >= Load.file_bytes]
+
+
+def scratch_files(pid: int, folder: Path) -> list[Path]:
+    """Files without a name that a process holds there."""
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            target = link.readlink()
+            if str(target).endswith("(deleted)") and target.is_relative_to(folder):
+                found.append(target)
+    return found
 
 
 async def test_kill_operator_and_drop_api_are_not_noticed_by_a_training(two_nodes: RunningTwin, room: str) -> None:

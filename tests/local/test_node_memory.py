@@ -5,101 +5,21 @@ What kubectl shows of a node is in test_node.py, on a real API server.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from support.node import Unreliable, log_of, pod, running_node, state_of
 from support.waiting import eventually
 from trainwright.cluster.memory import MemoryCluster
 from trainwright.cluster.port import CONFIG_MAPS, NODES, PODS, SECRETS, ClusterError, Object, Resource
 from trainwright.local.gpus import Gpus
-from trainwright.local.node import ProcessNode
 from trainwright.local.process import MARK, marked
-
-
-class Unreliable(MemoryCluster):
-    """An in-memory cluster whose API server can be away for reads and writes; watches stay open and silent."""
-
-    away = False
-
-    def _check(self) -> None:
-        if self.away:
-            raise ClusterError("connection refused", status=0)
-
-    async def get(self, *args: Any, **kwargs: Any) -> Object:
-        self._check()
-        return await super().get(*args, **kwargs)
-
-    async def create(self, *args: Any, **kwargs: Any) -> Object:
-        self._check()
-        return await super().create(*args, **kwargs)
-
-    async def apply(self, *args: Any, **kwargs: Any) -> Object:
-        self._check()
-        return await super().apply(*args, **kwargs)
-
-    async def patch(self, *args: Any, **kwargs: Any) -> Object:
-        self._check()
-        return await super().patch(*args, **kwargs)
-
-    async def delete(self, *args: Any, **kwargs: Any) -> None:
-        self._check()
-        await super().delete(*args, **kwargs)
-
-
-@pytest.fixture
-def cluster() -> Unreliable:
-    return Unreliable()
-
-
-@contextlib.asynccontextmanager
-async def running_node(cluster: MemoryCluster, state: Path, *, gpus: Gpus | None = None) -> AsyncIterator[asyncio.Task[None]]:
-    gpus = gpus or Gpus(real=[], pretended=0)
-    node = ProcessNode(cluster, name="n", state=state, prefix="127.231.7", gpus=gpus)
-    task = asyncio.create_task(node.run())
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-@pytest.fixture
-async def node(cluster: MemoryCluster, tmp_path: Path) -> AsyncIterator[asyncio.Task[None]]:
-    async with running_node(cluster, tmp_path) as task:
-        yield task
-
-
-def pod(name: str, script: str, *, container: dict[str, Any] | None = None, **spec: Any) -> Object:
-    main = {"name": "main", "image": "example", "command": ["sh", "-c", script], **(container or {})}
-    return {
-        "metadata": {"name": name, "namespace": "default"},
-        "spec": {"nodeName": "n", "restartPolicy": "Never", "containers": [main], **spec},
-    }
-
-
-async def state_of(cluster: MemoryCluster, name: str, kind: str) -> dict[str, Any]:
-    async def there() -> dict[str, Any]:
-        status = (await cluster.get(PODS, name, "default"))["status"]
-        found: dict[str, Any] = status.get("containerStatuses", [{"state": {}}])[0]["state"].get(kind)
-        return found
-
-    found: dict[str, Any] = await eventually(there, within=15, what=f"{name} is {kind}")
-    return found
-
-
-async def log_of(state: Path, cluster: MemoryCluster, name: str) -> str:
-    uid = (await cluster.get(PODS, name, "default"))["metadata"]["uid"]
-    return (state / "pods" / uid / "log").read_text()
 
 
 @pytest.mark.usefixtures("node")
@@ -298,7 +218,8 @@ async def test_a_new_agent_ends_what_is_left_of_pods_that_are_gone_but_not_of_a_
         await cluster.create(PODS, pod("alive", "sleep 60"))
         await state_of(cluster, "alive", "running")
         uid = (await cluster.get(PODS, "alive", "default"))["metadata"]["uid"]
-        other = MemoryCluster()
+        other = Unreliable()
+        other.groups = cluster.groups
         async with running_node(other, tmp_path):
             await eventually(lambda: _has_node(other))
             await other.create(PODS, pod("mine", "true"))
@@ -346,14 +267,3 @@ async def test_steps_before_the_container_run_one_after_the_other(cluster: Unrel
 async def _phase(cluster: MemoryCluster, name: str, phase: str) -> dict[str, Any] | None:
     status: dict[str, Any] = (await cluster.get(PODS, name, "default"))["status"]
     return status if status.get("phase") == phase else None
-
-
-async def test_a_container_above_its_memory_is_killed(cluster: Unreliable, tmp_path: Path) -> None:
-    limit = {"resources": {"limits": {"memory": "200Mi"}}}
-    eat = f"{sys.executable} -c 'import time; held = bytearray({{}} << 20); time.sleep({{}})' & wait"
-    async with running_node(cluster, tmp_path):
-        await cluster.create(PODS, pod("greedy", eat.format(400, 60), container=limit))
-        await cluster.create(PODS, pod("modest", eat.format(50, 1), container=limit))
-        end = await state_of(cluster, "greedy", "terminated")
-        assert (end["exitCode"], end["reason"]) == (137, "OOMKilled")
-        assert (await state_of(cluster, "modest", "terminated"))["exitCode"] == 0

@@ -67,6 +67,8 @@ class Driver:
 
     def _begin(self) -> None:
         view = View(self.cluster, self._asked)
+        # The version that the stores were listed at; new ones hold nothing.
+        self._listed = -1
         self.jobs = Store(view, TRAINING_JOBS)
         self._pods, self._services, self._claims = (
             Store(view, resource, index="trainwright.dev/job") for resource in (PODS, SERVICES, CLAIMS)
@@ -88,9 +90,11 @@ class Driver:
     async def settle(self, *, patience: float = 60.0) -> None:
         """Passes until nothing more is to be done; waits of up to `patience` seconds in all pass on the test's clock."""
         for _ in range(300):
-            for store in (self.jobs, self._pods, self._services, self._claims):
-                store.replace(await self.cluster.list(store.resource))
             before = self.cluster._version
+            if before != self._listed:
+                for store in (self.jobs, self._pods, self._services, self._claims):
+                    store.replace(await self.cluster.list(store.resource))
+                self._listed = before
             try:
                 later = await self._reconciler.reconcile(f"{NAMESPACE}/{NAME}")
             except Killed:

@@ -8,7 +8,8 @@ import pytest
 
 from support.builders import bare, job
 from trainwright.api.crd import structural, training_job_crd
-from trainwright.api.job import InvalidJob, check, parse, read_status
+from trainwright.api.errors import InvalidJob
+from trainwright.api.job import check, parse, read_status
 from trainwright.api.model import amount, whole_cores
 from trainwright.api.recipes import problems
 from trainwright.api.reference import reference
@@ -22,7 +23,7 @@ from trainwright.api.spec import TrainingJobSpec
         pytest.param({"worker": 2}, "spec.worker: is not a field of a TrainingJob; known here: framework, image, recipe", id="unknown field"),
         pytest.param({"resources": {"gpu": 1}}, "spec.resources.gpu: is not a field of a TrainingJob; known here: gpus, cpu, memory, sharedMemory", id="unknown field below"),
         pytest.param({"env": [{"name": "A", "val": "1"}]}, "spec.env[0].val: is not a field of a TrainingJob; known here: name, value, valueFrom", id="unknown field in a list"),
-        pytest.param({"framework": "keras"}, "spec.framework: 'keras' is not one of 'torch', 'sklearn' or 'none'", id="unknown word"),
+        pytest.param({"framework": "keras"}, "spec.framework: 'keras' is not one of 'torch', 'tensorflow', 'horovod', 'jax', 'sklearn' or 'none'", id="unknown word"),
         pytest.param({"framework": None}, "spec.framework: is missing", id="missing field"),
         pytest.param({"workers": 0}, "spec.workers: 0: input should be greater than or equal to 1", id="too few"),
         pytest.param({"resources": {"memory": "16 GB"}}, "spec.resources.memory: '16 GB' does not look like", id="no quantity"),
@@ -127,7 +128,7 @@ def test_lists_with_names_are_the_same_in_schema_and_rules() -> None:
     [
         ({"name": "image-classificaton"}, "spec.recipe.name", "not a recipe of torch; there are: image-classification"),
         ({"config": {"epoch": 3}}, "spec.recipe.config.epoch", "did you mean epochs?"),
-        ({"config": {"xyzzy": 3}}, "spec.recipe.config.xyzzy", "known are: model,"),
+        ({"config": {"xyzzy": 3}}, "spec.recipe.config.xyzzy", "known are: dropout,"),
         ({"config": {"epochs": 0}}, "spec.recipe.config.epochs", "0 is less than the minimum of 1"),
         ({"config": {"optimizer": "adagrad"}}, "spec.recipe.config.optimizer", "'adamw'"),
     ],

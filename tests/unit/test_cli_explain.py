@@ -30,8 +30,7 @@ def test_a_field_by_its_whole_path(cli: CommandLine) -> None:
         ("checkpoint", "spec.checkpoint"),
         ("workers", "spec.workers"),
         ("status.phase", "status.phase"),
-        ("image-classification", "torch/image-classification"),
-        ("image-classification.epochs", "torch/image-classification.epochs"),
+        ("torch/image-classification.micro_batch", "torch/image-classification.micro_batch"),
     ],
 )
 def test_names_that_are_clear_are_understood(asked: str, path: str) -> None:
@@ -44,6 +43,7 @@ def test_names_that_are_clear_are_understood(asked: str, path: str) -> None:
         ("backofLimit", "did you mean spec.runPolicy.backoffLimit"),
         ("spec.runpolcy", "did you mean spec.runPolicy?"),
         ("torch/image-clasification", "did you mean torch/image-classification?"),
+        ("image-classification", "say which: horovod/image-classification, "),
         ("xyzzy", "`trainwright explain` lists what there is"),
         ("secretKeyRef.name.x", "there is no such field"),
         ("name", "say which: spec.recipe.name, spec.env[].name"),

@@ -7,31 +7,13 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from trainwright.api.errors import FieldError, InvalidJob
 from trainwright.api.names import API_VERSION
 from trainwright.api.rules import broken
 from trainwright.api.spec import TrainingJobSpec
 from trainwright.api.status import TrainingJobStatus
 
 KIND = "TrainingJob"
-
-
-@dataclass(frozen=True)
-class FieldError:
-    """One thing wrong with an object: `field` as a user would write it (`spec.env[2].name`), and what would be accepted."""
-
-    field: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.message}"
-
-
-class InvalidJob(ValueError):
-    """A TrainingJob that is refused, with every reason at once."""
-
-    def __init__(self, errors: list[FieldError]) -> None:
-        super().__init__("; ".join(str(error) for error in errors))
-        self.errors = errors
 
 
 @dataclass(frozen=True)

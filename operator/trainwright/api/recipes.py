@@ -15,7 +15,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from trainwright.api.job import FieldError
+from trainwright.api.errors import FieldError
 
 
 @cache

@@ -118,6 +118,16 @@ RULES: tuple[Rule, ...] = (
         holds=lambda spec: spec["framework"] != "sklearn" or not spec.get("resources", {}).get("gpus"),
     ),
     Rule(
+        at="spec",
+        field="spec.command",
+        cel="!(self.framework == 'horovod' && has(self.command) && has(self.image))",
+        message=(
+            "horovod's ranks meet at a rendezvous that our launcher runs, and a command in an image of yours runs without it; "
+            "use an entrypoint in an image made from ours, or framework none and a horovodrun of yours"
+        ),
+        holds=lambda spec: not (spec["framework"] == "horovod" and "command" in spec and "image" in spec),
+    ),
+    Rule(
         at="spec.env[*]",
         field="spec.env[*].name",
         cel=f"!({_PREFIXES} || self.name in [{', '.join(repr(name) for name in RESERVED_ENV)}])",

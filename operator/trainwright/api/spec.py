@@ -31,6 +31,9 @@ FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$", max_l
 
 class FrameworkName(StrEnum):
     TORCH = "torch"
+    TENSORFLOW = "tensorflow"
+    HOROVOD = "horovod"
+    JAX = "jax"
     SKLEARN = "sklearn"
     NONE = "none"
 
@@ -123,7 +126,12 @@ class Code(Model):
 class Resources(Model):
     """What one worker gets; set both as request and as limit."""
 
-    gpus: int = Field(default=0, ge=0, le=64, description="GPUs (nvidia.com/gpu) of a worker; one rank is started for each.")
+    gpus: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="GPUs (nvidia.com/gpu) of a worker. torch and horovod start a rank for each; others one for all.",
+    )
     cpu: Quantity | None = Field(
         default=None, description="CPU cores, such as 4 or 500m. Also sets the thread count of math libraries."
     )
@@ -377,7 +385,9 @@ class FailurePolicy(Model):
 class TrainingJobSpec(Model):
     """What to train, with what, on how many workers. All but runPolicy is fixed once the job exists."""
 
-    framework: FrameworkName = Field(description="torch, sklearn, or none for a plain command.")
+    framework: FrameworkName = Field(
+        description="Whose trainer image runs, and how its workers find each other: torch, tensorflow, horovod, jax, sklearn; or none."
+    )
     image: Annotated[str, StringConstraints(pattern=r"^\S+$", max_length=1024)] | None = Field(
         default=None,
         description=(

@@ -9,7 +9,6 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console, RenderableType
 
 from trainwright import __version__
@@ -43,7 +42,12 @@ class Output(StrEnum):
 
 def emit(value: Any, output: Output) -> None:
     """Write a value made of plain JSON to stdout, as JSON or YAML."""
-    text = json.dumps(value, indent=2) + "\n" if output is Output.JSON else yaml.safe_dump(value, sort_keys=False, width=10_000)
+    if output is Output.JSON:
+        text = json.dumps(value, indent=2) + "\n"
+    else:
+        import yaml  # noqa: PLC0415 - --help and completion do without
+
+        text = yaml.safe_dump(value, sort_keys=False, width=10_000)
     sys.stdout.write(text)
     sys.stdout.flush()
 

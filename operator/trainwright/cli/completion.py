@@ -1,22 +1,25 @@
 """Shell completion: words of the cluster, quickly or not at all.
 
-Whatever goes wrong gives no words: a traceback in the middle of somebody's command line helps nobody.
+Whatever goes wrong gives no words: a traceback in the middle of somebody's command line helps nobody. What asks a cluster is
+imported by who asks it: most keystrokes are about commands and options.
 """
+
+# ruff: noqa: PLC0415 - see above
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from trainwright.cli.app import LEARN, app
-from trainwright.cli.connect import choose_kubeconfig, connected
-from trainwright.cluster.kube import KubeCluster
+from trainwright.cli.app import app
 from trainwright.cluster.port import NAMESPACES, TRAINING_JOBS
+
+if TYPE_CHECKING:
+    from trainwright.cluster.kube import KubeCluster
 
 PATIENCE_SECONDS = 1.5
 
@@ -27,9 +30,8 @@ class Shell(StrEnum):
     FISH = "fish"
 
 
-@app.command(rich_help_panel=LEARN)
-def completion(shell: Annotated[Shell, typer.Argument(help="Your shell.", show_default=False)]) -> None:
-    """Print the completion script of a shell: source <(trainwright completion bash)."""
+def script(shell: Shell) -> None:
+    """Print the completion script of a shell."""
     os.environ["_TRAINWRIGHT_COMPLETE"] = f"source_{shell.value}"
     app(args=[], prog_name="trainwright")
 
@@ -53,14 +55,27 @@ def complete_namespaces(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def complete_contexts(ctx: typer.Context, incomplete: str) -> list[str]:
     try:
+        from trainwright.cli.connect import choose_kubeconfig
+        from trainwright.cluster.kube import KubeCluster
+
         found = KubeCluster.contexts(choose_kubeconfig(ctx.params.get("kubeconfig"), None, quiet=True))
     except Exception:
         return []
     return _starting(incomplete, list(found))
 
 
+def complete_fields(incomplete: str) -> list[str]:
+    from trainwright.cli.fields import paths
+
+    return [path for path in paths() if path.startswith(incomplete)]
+
+
 def _ask(ctx: typer.Context, names: Callable[[KubeCluster], Awaitable[list[str]]]) -> list[str]:
+    import asyncio
+
     async def ask() -> list[str]:
+        from trainwright.cli.connect import connected
+
         async with connected(ctx.params.get("kubeconfig"), ctx.params.get("context"), quiet=True) as cluster:
             return await names(cluster)
 

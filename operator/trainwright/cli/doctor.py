@@ -11,28 +11,18 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from trainwright.cli.app import LEARN, Output, UserError, app, emit, show
+from trainwright.cli.app import Output, UserError, emit, show
 from trainwright.cli.checks import TwinOperator, inspect
 from trainwright.cli.connect import choose_kubeconfig, connected
 from trainwright.cli.findings import Finding, Level, problem
 from trainwright.cli.machine import machine
-from trainwright.cli.options import Context, Format, Kubeconfig, Namespace
-from trainwright.local.twin import Twin, state_of, twins
+from trainwright.local.paths import state_of, twins
+from trainwright.local.twin import Twin
 
 _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "bold red"}
 
 
-@app.command(rich_help_panel=LEARN)
-def doctor(
-    output: Format = Output.TABLE,
-    namespace: Namespace = None,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
-) -> None:
-    """Check the cluster, your rights in it, and this machine; say what to do about what is wrong.
-
-    Exit code 1 when there is a problem; warnings are none.
-    """
+def doctor(namespace: str | None, kubeconfig: Path | None, context: str | None, *, output: Output) -> None:
     findings = [*asyncio.run(_cluster(namespace, kubeconfig, context)), *machine()]
     problems = sum(one.level is Level.PROBLEM for one in findings)
     warnings = sum(one.level is Level.WARNING for one in findings)

@@ -3,43 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
 
-import typer
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from trainwright.api.job import KIND
 from trainwright.api.names import API_VERSION
-from trainwright.cli.app import LEARN, Output, app, emit, show
+from trainwright.cli.app import Output, emit, show
 from trainwright.cli.fields import Field, find, kinds, paths, recipes
-from trainwright.cli.options import Format
 
 NAME_WIDTH = 28
 # Longer lines of prose are hard to read.
 TEXT_WIDTH = 110
 
 
-def complete_fields(incomplete: str) -> list[str]:
-    return [path for path in paths() if path.startswith(incomplete)]
-
-
-@app.command(rich_help_panel=LEARN)
-def explain(
-    what: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[FIELD|RECIPE]",
-            help="A field (spec.runPolicy.backoffLimit, or its end: backoffLimit) or a recipe (torch/image-classification).",
-            show_default=False,
-            autocompletion=complete_fields,
-        ),
-    ] = None,
-    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="All fields below it, not only the next.")] = False,
-    output: Format = Output.TABLE,
-) -> None:
-    """What a field of a TrainingJob, or a setting of a recipe, is and takes. Needs no cluster."""
+def explain(what: str | None, *, recursive: bool, output: Output) -> None:
     if what is None:
         if output is Output.TABLE:
             show(_contents(), width=TEXT_WIDTH)

@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from trainwright.api.job import KIND, FieldError, InvalidJob, check
+from trainwright.api.errors import FieldError, InvalidJob
+from trainwright.api.job import KIND, check
 from trainwright.api.recipes import problems
 from trainwright.cli.app import UserError
 

@@ -4,34 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from trainwright.api.job import KIND, parse
 from trainwright.api.names import claim_name, remote_folder
-from trainwright.cli.app import OPERATE, Output, UserError, app, emit, note, out, whole
+from trainwright.cli.app import Output, UserError, emit, note, out, whole
 from trainwright.cli.connect import connected
 from trainwright.cli.files import read_objects
 from trainwright.cli.follow import follow_job, get_job
-from trainwright.cli.options import Context, Format, Job, Kubeconfig, Namespace
 from trainwright.cluster.port import CLAIMS, CONFIG_MAPS, TRAINING_JOBS, Invalid, NotFound, Object
 
 _SUBMITTABLE = {resource.kind: resource for resource in (TRAINING_JOBS, CONFIG_MAPS, CLAIMS)}
 
 
-@app.command(rich_help_panel=OPERATE)
 def submit(
-    file: Annotated[
-        Path, typer.Argument(help="YAML file with a TrainingJob and what it needs; - for stdin.", show_default=False)
-    ],
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay and show progress until the job ends.")] = False,
-    output: Format = Output.TABLE,
-    namespace: Namespace = None,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
+    file: Path, namespace: str | None, kubeconfig: Path | None, context: str | None, *, follow: bool, output: Output
 ) -> None:
-    """Check a job and send it to the cluster. With --follow: exit code 1 unless it succeeds."""
     if follow and output is not Output.TABLE:
         raise UserError("--follow and --output exclude each other; `trainwright status JOB --output json` tells how it ended")
     objects = read_objects(file)
@@ -81,16 +70,8 @@ async def _submit(
             raise typer.Exit(1)
 
 
-@app.command(rich_help_panel=OPERATE)
-def suspend(job: Job, namespace: Namespace = None, kubeconfig: Kubeconfig = None, context: Context = None) -> None:
-    """Set a job aside: its workers save a checkpoint and end."""
-    asyncio.run(_set_suspend(job, namespace, kubeconfig, context, suspend=True))
-
-
-@app.command(rich_help_panel=OPERATE)
-def resume(job: Job, namespace: Namespace = None, kubeconfig: Kubeconfig = None, context: Context = None) -> None:
-    """Let a suspended job go on from its checkpoint."""
-    asyncio.run(_set_suspend(job, namespace, kubeconfig, context, suspend=False))
+def set_suspend(name: str, namespace: str | None, kubeconfig: Path | None, context: str | None, *, suspend: bool) -> None:
+    asyncio.run(_set_suspend(name, namespace, kubeconfig, context, suspend=suspend))
 
 
 async def _set_suspend(name: str, namespace: str | None, kubeconfig: Path | None, context: str | None, *, suspend: bool) -> None:
@@ -106,10 +87,8 @@ async def _set_suspend(name: str, namespace: str | None, kubeconfig: Path | None
         out.print(f"{name} {'is being suspended' if suspend else 'goes on'}")
 
 
-@app.command(rich_help_panel=OPERATE)
-def delete(job: Job, namespace: Namespace = None, kubeconfig: Kubeconfig = None, context: Context = None) -> None:
-    """Delete a job and its pods. Its workspace stays."""
-    asyncio.run(_delete(job, namespace, kubeconfig, context))
+def delete(name: str, namespace: str | None, kubeconfig: Path | None, context: str | None) -> None:
+    asyncio.run(_delete(name, namespace, kubeconfig, context))
 
 
 async def _delete(name: str, namespace: str | None, kubeconfig: Path | None, context: str | None) -> None:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.markup import escape
 
 from trainwright.api.job import TrainingJob, parse
 from trainwright.api.names import ATTEMPT_LABEL, CONTAINER, INDEX_LABEL, JOB_LABEL
-from trainwright.cli.app import WATCH, UserError, app, note
+from trainwright.cli.app import UserError, note
 from trainwright.cli.connect import connected
 from trainwright.cli.follow import get_job
-from trainwright.cli.options import Context, Job, Kubeconfig, Namespace
 from trainwright.cluster.kube import KubeCluster
 from trainwright.cluster.port import PODS, Object
 from trainwright.observe.workers import WorkerState, observe_worker
@@ -23,21 +20,19 @@ from trainwright.observe.workers import WorkerState, observe_worker
 START_POLL_SECONDS = 0.3
 
 
-@app.command(rich_help_panel=WATCH)
 def logs(
-    job: Job,
-    rank: Annotated[int | None, typer.Option("--rank", "-r", help="The worker with this rank (default: rank 0).", min=0)] = None,
-    every: Annotated[bool, typer.Option("--all", "-a", help="All workers, each line with its worker's index.")] = False,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay and print what comes.")] = False,
-    tail: Annotated[int | None, typer.Option("--tail", help="Only the last N lines.", min=0)] = None,
-    namespace: Namespace = None,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
+    job: str,
+    rank: int | None,
+    *,
+    every: bool,
+    follow: bool,
+    tail: int | None,
+    namespace: str | None,
+    where: tuple[Path | None, str | None],
 ) -> None:
-    """Print what workers wrote."""
     if every and rank is not None:
         raise UserError("--rank and --all exclude each other")
-    asyncio.run(_logs(job, rank, every=every, follow=follow, tail=tail, namespace=namespace, where=(kubeconfig, context)))
+    asyncio.run(_logs(job, rank, every=every, follow=follow, tail=tail, namespace=namespace, where=where))
 
 
 async def _logs(

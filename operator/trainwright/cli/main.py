@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 from rich.markup import escape
 
-from trainwright.api.job import InvalidJob
-from trainwright.cli import chaos, completion, doctor, explain, jobs, logs, run, status, top, twin
+from trainwright.api.errors import InvalidJob
+from trainwright.cli import chaos, commands
 from trainwright.cli.app import UserError, app, err
 from trainwright.cli.errors import advice
 from trainwright.cluster.port import ClusterError
 
-# Importing them is what adds their commands; this is their order in the help.
-COMMANDS = (jobs, logs, status, top, run, twin, chaos, explain, doctor, completion)
+# Importing them is what adds their commands.
+COMMANDS = (commands, chaos)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ import typer
 
 from trainwright.cli.app import Output
 from trainwright.cli.completion import complete_contexts, complete_jobs, complete_namespaces
-from trainwright.local.twin import twins
+from trainwright.local.paths import twins
 
 Job = Annotated[str, typer.Argument(help="Name of the job.", show_default=False, autocompletion=complete_jobs)]
 AnyJob = Annotated[
@@ -39,4 +39,18 @@ Format = Annotated[Output, typer.Option("--output", "-o", help="How to print: js
 TwinName = Annotated[
     str,
     typer.Option("--name", help="Name of the twin; several can run side by side.", autocompletion=twins),
+]
+Nodes = Annotated[
+    int | None,
+    typer.Option("--nodes", min=1, max=50, help="Number of nodes (default: as before; 1 at first).", show_default=False),
+]
+PretendedGpus = Annotated[
+    int | None,
+    typer.Option(
+        "--gpus-per-node",
+        min=0,
+        max=64,
+        help="GPUs to pretend on a node, where there are no real ones (default: as before; 0 at first).",
+        show_default=False,
+    ),
 ]

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import signal
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.live import Live
@@ -14,7 +13,7 @@ from rich.text import Text
 
 from trainwright.api.job import read_status
 from trainwright.api.status import Phase, TrainingJobStatus
-from trainwright.cli.app import OPERATE, UserError, app, err, out
+from trainwright.cli.app import UserError, err, out
 from trainwright.cli.files import one_job
 from trainwright.cli.render import job_view
 from trainwright.cluster.port import TRAINING_JOBS, Object
@@ -24,17 +23,7 @@ from trainwright.local.runner import NAMESPACE, RUNNABLE, AlreadyRunning, LocalR
 LOG_SECONDS = 0.2
 
 
-@app.command(rich_help_panel=OPERATE)
-def run(
-    file: Annotated[
-        Path, typer.Argument(help="YAML file with one TrainingJob and what it needs; - for stdin.", show_default=False)
-    ],
-    directory: Annotated[
-        Path, typer.Option("--dir", "-d", help="Where runs keep their workspace, a folder for each job.")
-    ] = Path("trainwright-runs"),
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Don't print worker 0's log.")] = False,
-) -> None:
-    """Run a job here, as processes, without a cluster. Ctrl-C saves a checkpoint and stops; the same command goes on from it."""
+def run(file: Path, directory: Path, *, quiet: bool) -> None:
     job, others = one_job(file)
     for obj in others:
         if obj["kind"] not in RUNNABLE:

@@ -5,39 +5,34 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from trainwright.api.job import read_status
 from trainwright.api.status import Phase
-from trainwright.cli.app import WATCH, Output, UserError, app, emit, note, out, show, whole
+from trainwright.cli.app import Output, UserError, emit, note, out, show, whole
 from trainwright.cli.connect import connected
 from trainwright.cli.follow import follow_job, get_job
-from trainwright.cli.options import AllNamespaces, AnyJob, Context, Format, Kubeconfig, Namespace, TwinName
 from trainwright.cli.overview import overview
 from trainwright.cli.render import job_view
 from trainwright.cli.tables import jobs_table
 from trainwright.cluster.port import EVENTS, TRAINING_JOBS, Cluster, ClusterError, Object
-from trainwright.local.twin import DEFAULT, Twin, TwinStatus, running_kubeconfig
+from trainwright.local.paths import DEFAULT
+from trainwright.local.twin import Twin, TwinStatus, running_kubeconfig
 
 
-@app.command(rich_help_panel=WATCH)
 def status(
-    job: AnyJob = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay until the job ends.")] = False,
-    everywhere: AllNamespaces = False,
-    output: Format = Output.TABLE,
-    name: TwinName = DEFAULT,
-    namespace: Namespace = None,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
+    job: str | None,
+    name: str,
+    namespace: str | None,
+    kubeconfig: Path | None,
+    context: str | None,
+    *,
+    follow: bool,
+    everywhere: bool,
+    output: Output,
 ) -> None:
-    """Show one job, with progress, restarts and their causes; or, without a job, the twin and all jobs.
-
-    With a job: exit code 1 if it has failed.
-    """
     if everywhere and (job or namespace):
         raise UserError("--all-namespaces goes with neither a job nor --namespace")
     if follow and job is None:

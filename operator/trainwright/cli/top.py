@@ -10,16 +10,13 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from trainwright.cli.app import WATCH, Output, UserError, app, emit, out, show
+from trainwright.cli.app import Output, UserError, emit, out, show
 from trainwright.cli.connect import connected
-from trainwright.cli.options import AllNamespaces, Context, Format, Kubeconfig, Namespace
 from trainwright.cli.overview import Overview, overview
 from trainwright.cli.tables import top_table
 from trainwright.cluster.port import NODES, PODS, TRAINING_JOBS, Cluster, Forbidden, Object, Resource
@@ -31,16 +28,9 @@ STALE_SECONDS = 15.0
 FRAME_LINES = 6
 
 
-@app.command(rich_help_panel=WATCH)
 def top(
-    once: Annotated[bool, typer.Option("--once", help="Print once and leave, as without a terminal.")] = False,
-    everywhere: AllNamespaces = False,
-    output: Format = Output.TABLE,
-    namespace: Namespace = None,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
+    namespace: str | None, kubeconfig: Path | None, context: str | None, *, everywhere: bool, output: Output, once: bool
 ) -> None:
-    """Watch all jobs: progress, speed, goodput, GPUs in use, and what waits for what. Ctrl-C leaves."""
     if everywhere and namespace:
         raise UserError("--all-namespaces and --namespace exclude each other")
     asyncio.run(_top(namespace, kubeconfig, context, everywhere=everywhere, output=output, once=once))

@@ -5,36 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from typing import Annotated
 
-import typer
-
-from trainwright.cli.app import LAPTOP, UserError, app, err, out
-from trainwright.cli.options import TwinName
+from trainwright.cli.app import UserError, err, out
 from trainwright.local.binaries import ControlPlaneUnavailable
-from trainwright.local.paths import NotACheckout
-from trainwright.local.twin import DEFAULT, Twin, TwinFailed, running_kubeconfig, twins
+from trainwright.local.paths import NotACheckout, twins
+from trainwright.local.twin import Twin, TwinFailed, running_kubeconfig
 
 
-@app.command(rich_help_panel=LAPTOP)
-def up(
-    nodes: Annotated[
-        int | None,
-        typer.Option("--nodes", min=1, max=50, help="Number of nodes (default: as before; 1 at first).", show_default=False),
-    ] = None,
-    gpus_per_node: Annotated[
-        int | None,
-        typer.Option(
-            "--gpus-per-node",
-            min=0,
-            max=64,
-            help="GPUs to pretend on a node, where there are no real ones (default: as before; 0 at first).",
-            show_default=False,
-        ),
-    ] = None,
-    name: TwinName = DEFAULT,
-) -> None:
-    """Start a real control plane on this machine, with nodes made of processes, and the operator."""
+def up(name: str, *, nodes: int | None, gpus_per_node: int | None) -> None:
     started = time.monotonic()
     with err.status("starting") as spinner:
 
@@ -59,17 +37,13 @@ def up(
     out.print("  trainwright status digits --follow")
 
 
-@app.command(rich_help_panel=LAPTOP)
-def down(name: TwinName = DEFAULT) -> None:
-    """Stop the twin, its jobs included, and remove all that it kept: cluster, workspaces, logs."""
+def down(name: str) -> None:
     with err.status("stopping"):
         was_up = Twin(name).down()
     out.print("down; nothing is left" if was_up else f"twin {name} was not up")
 
 
-@app.command(rich_help_panel=LAPTOP)
-def kubeconfig(name: TwinName = DEFAULT) -> None:
-    """Print the path of the twin's kubeconfig: export KUBECONFIG=$(trainwright kubeconfig)."""
+def kubeconfig(name: str) -> None:
     path = running_kubeconfig(name)
     if path is None:
         there = f"; there are: {', '.join(twins())}" if twins() else ""

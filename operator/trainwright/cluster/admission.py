@@ -9,7 +9,8 @@ import copy
 from typing import Any
 
 from trainwright.api.crd import structural
-from trainwright.api.job import KIND, InvalidJob, check
+from trainwright.api.errors import InvalidJob
+from trainwright.api.job import KIND, check
 from trainwright.api.rules import changed
 from trainwright.api.spec import TrainingJobSpec
 from trainwright.cluster.port import Invalid, Object
@@ -43,7 +44,7 @@ def _defaulted(value: Any, schema: dict[str, Any]) -> Any:
         return [_defaulted(item, schema["items"]) for item in value]
     if not isinstance(value, dict):
         return value
-    result = copy.deepcopy(value)
+    result = {**value}
     for name, below in schema.get("properties", {}).items():
         if name not in result and "default" in below:
             result[name] = copy.deepcopy(below["default"])

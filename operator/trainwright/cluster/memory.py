@@ -8,7 +8,6 @@ and against a real API server. Everything happens in one event loop; objects are
 from __future__ import annotations
 
 import asyncio
-import copy
 import itertools
 import time
 import uuid
@@ -97,12 +96,12 @@ class MemoryCluster:
         self._log_source = source
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object:
-        return copy.deepcopy(self._find(resource, name, namespace))
+        return copied(self._find(resource, name, namespace))
 
     async def list(
         self, resource: Resource, namespace: str | None = None, *, labels: Mapping[str, str] | None = None
     ) -> ObjectList:
-        items = [copy.deepcopy(obj) for obj in self._of(resource, namespace) if _selected(obj, labels)]
+        items = [copied(obj) for obj in self._of(resource, namespace) if _selected(obj, labels)]
         return ObjectList(items=items, resource_version=str(self._version))
 
     async def watch(
@@ -126,33 +125,33 @@ class MemoryCluster:
                 if namespace is not None and obj["metadata"].get("namespace") != namespace:
                     continue
                 if _selected(obj, labels):
-                    yield WatchEvent(event.type, copy.deepcopy(obj))
+                    yield WatchEvent(event.type, copied(obj))
             if changed is self._changed:
                 await changed.wait()
 
     async def create(self, resource: Resource, obj: Object) -> Object:
-        obj = copy.deepcopy(obj)
+        obj = copied(obj)
         if not obj["metadata"].get("name") and obj["metadata"].get("generateName"):
             obj["metadata"]["name"] = f"{obj['metadata']['generateName']}{uuid.uuid4().hex[:5]}"
         key = self._key(resource, obj["metadata"]["name"], obj["metadata"].get("namespace"))
         if key in self._objects:
             raise AlreadyExists(f'{resource.plural} "{key[2]}" already exists')
-        return copy.deepcopy(self._insert(resource, key, obj))
+        return copied(self._insert(resource, key, obj))
 
     async def apply(self, resource: Resource, obj: Object, *, manager: str = "trainwright") -> Object:
-        obj = copy.deepcopy(obj)
+        obj = copied(obj)
         key = self._key(resource, obj["metadata"]["name"], obj["metadata"].get("namespace"))
         before = self._applied.get((key, manager), {})
         if key not in self._objects:
-            stored = self._insert(resource, key, copy.deepcopy(obj))
+            stored = self._insert(resource, key, copied(obj))
         else:
             current = self._objects[key]
-            merged = _without(copy.deepcopy(current), _gone(before, obj))
+            merged = _without(copied(current), _gone(before, obj))
             if resource.kind in _WITH_STATUS:
                 obj.pop("status", None)
             stored = self._replace(resource, key, _overlay(merged, obj))
         self._applied[key, manager] = obj
-        return copy.deepcopy(stored)
+        return copied(stored)
 
     async def patch(
         self, resource: Resource, name: str, namespace: str | None, patch: Object, *, subresource: str | None = None
@@ -167,9 +166,9 @@ class MemoryCluster:
             patch = {"status": patch.get("status")}
         elif resource.kind in _WITH_STATUS:
             patch = {key: value for key, value in patch.items() if key != "status"}
-        new = merge_patch(copy.deepcopy(current), patch)
+        new = merge_patch(copied(current), patch)
         key = self._key(resource, name, namespace)
-        return copy.deepcopy(self._replace(resource, key, new, status_only=subresource == "status"))
+        return copied(self._replace(resource, key, new, status_only=subresource == "status"))
 
     async def delete(
         self,
@@ -190,7 +189,7 @@ class MemoryCluster:
             self._remove(key)
             return
         if "deletionTimestamp" not in metadata or grace < metadata.get("deletionGracePeriodSeconds", 0):
-            new = copy.deepcopy(current)
+            new = copied(current)
             new["metadata"] |= {"deletionTimestamp": _now(), "deletionGracePeriodSeconds": grace}
             self._store(key, new, WatchType.MODIFIED)
 
@@ -235,9 +234,8 @@ class MemoryCluster:
 
     def _of(self, resource: Resource, namespace: str | None) -> Iterator[Object]:
         group = f"{resource.api_version}/{resource.kind}"
-        for (kind, space, _), obj in sorted(self._objects.items()):
-            if kind == group and namespace in (None, space):
-                yield obj
+        for key in sorted(key for key in self._objects if key[0] == group and namespace in (None, key[1])):
+            yield self._objects[key]
 
     def _insert(self, resource: Resource, key: _Key, obj: Object) -> Object:
         obj |= {"apiVersion": resource.api_version, "kind": resource.kind}
@@ -279,7 +277,7 @@ class MemoryCluster:
     def _record(self, change: WatchType, obj: Object) -> None:
         self._version = next(self._versions)
         obj["metadata"]["resourceVersion"] = str(self._version)
-        self._history.append((self._version, WatchEvent(change, copy.deepcopy(obj))))
+        self._history.append((self._version, WatchEvent(change, copied(obj))))
         if len(self._history) > HISTORY:
             keep = HISTORY // 2
             self._dropped += len(self._history) - keep
@@ -298,7 +296,7 @@ class MemoryCluster:
         obj = self._objects.pop(key)
         for owner in [owned for owned in self._applied if owned[0] == key]:
             del self._applied[owner]
-        self._record(WatchType.DELETED, copy.deepcopy(obj))
+        self._record(WatchType.DELETED, copied(obj))
         self._collect(obj["metadata"]["uid"])
 
     def _collect(self, uid: str) -> None:
@@ -312,15 +310,26 @@ class MemoryCluster:
             if grace == 0 and not obj["metadata"].get("finalizers"):
                 self._remove(key)
             elif "deletionTimestamp" not in obj["metadata"]:
-                new = copy.deepcopy(obj)
+                new = copied(obj)
                 new["metadata"] |= {"deletionTimestamp": _now(), "deletionGracePeriodSeconds": grace}
                 self._store(key, new, WatchType.MODIFIED)
+
+
+def copied(obj: Object) -> Object:
+    """A copy of plain JSON that shares nothing which can change. `copy.deepcopy` looks for more, and takes four times as long."""
+    return {key: _copied(below) if isinstance(below, (dict, list)) else below for key, below in obj.items()}
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return copied(value)
+    return [_copied(below) for below in value] if isinstance(value, list) else value
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
     """RFC 7396: objects merge, null removes, all else replaces."""
     if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
+        return _copied(patch)
     result = target if isinstance(target, dict) else {}
     for key, value in patch.items():
         if value is None:
@@ -345,7 +354,7 @@ def _overlay(target: Any, applied: Any) -> Any:
         for key, value in applied.items():
             target[key] = _overlay(target.get(key), value)
         return target
-    return copy.deepcopy(applied)
+    return _copied(applied)
 
 
 def _gone(before: Any, now: Any) -> Any:

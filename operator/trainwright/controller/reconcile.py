@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from trainwright.api.job import InvalidJob, TrainingJob, parse, read_status
+from trainwright.api.errors import InvalidJob
+from trainwright.api.job import TrainingJob, parse, read_status
 from trainwright.api.names import JOB_LABEL
 from trainwright.api.reasons import Reason
 from trainwright.api.recipes import problems

@@ -10,6 +10,7 @@ class NoFramework:
     """The base image has Python and nothing of ours; the container's end is all the operator learns."""
 
     image = "base"
+    rank_a_gpu = True
 
     def environment(self, who: Identity) -> dict[str, str]:  # noqa: ARG002 - the protocol's
         return {}

@@ -13,6 +13,7 @@ from pathlib import Path
 from trainwright.cluster.kube import KubeCluster
 from trainwright.cluster.port import Object
 from trainwright.local.addresses import free_port, subnet
+from trainwright.local.cgroups import groups_if_any
 from trainwright.local.gpus import Gpus, real_gpus
 from trainwright.local.kubelet_api import serving
 from trainwright.local.node import ProcessNode
@@ -44,6 +45,7 @@ async def serve(options: argparse.Namespace) -> None:
         state=state / "nodes" / options.name,
         prefix=subnet(str(state), options.number),
         # Real GPUs belong to the first node: two can't hand out the same one.
+        groups=groups_if_any(),
         gpus=Gpus(real=real_gpus() if options.number == 0 else [], pretended=options.gpus),
         port=port,
         progress=log.info,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ import psutil
 from trainwright.api.names import INDEX_LABEL, JOB_LABEL, hostname
 from trainwright.cluster.kube import KubeCluster
 from trainwright.cluster.port import PODS, TRAINING_JOBS, ClusterError, NotFound, Object
+from trainwright.local.container import NotYet, claimed_directory
 from trainwright.local.process import marked
+from trainwright.local.slowdisk import NoRoom, slow_down
 from trainwright.local.twin import Twin
 
 
@@ -65,6 +67,20 @@ class Chaos:
                 with contextlib.suppress(psutil.Error):
                     process.rlimit(psutil.RLIMIT_FSIZE, (soft, hard))
         return f"for {seconds:g} s {hostname(job, index)} could write no file of more than {limit} bytes"
+
+    async def slow_disk(self, job: str, namespace: str, *, seconds: float, say: Callable[[str], None] = lambda _: None) -> str:
+        """The disk under the job's workspace is busy for a while, for everybody who uses it."""
+        pod = await self._pod(job, namespace, 0)
+        claim = next(one["persistentVolumeClaim"]["claimName"] for one in pod["spec"]["volumes"] if one["name"] == "workspace")
+        try:
+            async with self._cluster() as cluster:
+                folder = await claimed_directory(cluster, namespace, claim)
+            slowed = await slow_down(folder, seconds=seconds, say=say)
+        except (NotYet, NoRoom) as error:
+            raise NothingToBreak(str(error)) from None
+        except OSError as error:
+            raise NothingToBreak(f"{folder} can't be written to: {error.strerror or error}") from None
+        return f"for {seconds:g} s the disk under the workspace of {job} was busy: {slowed}"
 
     async def stop_node(self, job: str, namespace: str, index: int = 0) -> str:
         """The machine under a worker is switched off: the node's agent and all of its pods are gone at once."""

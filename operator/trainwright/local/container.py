@@ -95,7 +95,7 @@ async def _volume(cluster: Cluster, pod: Object, volume: Object, folder: Path) -
     """The directory behind a volume; None for one that needs no directory here."""
     namespace = pod["metadata"]["namespace"]
     if "persistentVolumeClaim" in volume:
-        return await _claim(cluster, namespace, volume["persistentVolumeClaim"]["claimName"])
+        return await claimed_directory(cluster, namespace, volume["persistentVolumeClaim"]["claimName"])
     folder.mkdir(parents=True, exist_ok=True)
     if "emptyDir" in volume:
         return folder
@@ -146,7 +146,8 @@ def _downward(pod: Object, item: Object) -> str:
     return _resource(container, wanted)
 
 
-async def _claim(cluster: Cluster, namespace: str, name: str) -> Path:
+async def claimed_directory(cluster: Cluster, namespace: str, name: str) -> Path:
+    """The directory of this machine behind a claim. Raises `NotYet`."""
     try:
         claim = await cluster.get(CLAIMS, name, namespace)
     except NotFound:

@@ -13,6 +13,8 @@ from pathlib import Path
 from trainwright.local.paths import checkout
 
 STAMP = "trainwright.stamp"
+BUILD = "build-wheel"
+"""A script of the image's folder: builds the one wheel that no index has, for the Python it is given, and prints its path."""
 
 
 class EnvironmentFailed(RuntimeError):
@@ -46,7 +48,7 @@ async def ensure(folder: Path, progress: Callable[[str], None] = lambda _: None)
         if is_ready(folder):
             return
         name = folder.name
-        progress(f"preparing environment {name} from its requirements.lock (minutes at first, where torch is in it)")
+        progress(f"preparing environment {name} from its requirements.lock (large: minutes at first)")
         venv = folder / ".venv"
         python = str(venv / "bin" / "python")
         uv = [sys.executable, "-m", "uv"]
@@ -54,6 +56,10 @@ async def ensure(folder: Path, progress: Callable[[str], None] = lambda _: None)
             await _run([*uv, "venv", "--quiet", "--python", sys.executable, str(venv)])
         # Every process of every worker loads these: compiled once, not at each start where Python may not write beside them.
         await _run([*uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *_locked_requirements(folder)])
+        if (build := folder / BUILD).exists():
+            progress(f"building what {name} has no wheel of (minutes at first, then it is kept)")
+            wheel = await _run([str(build), python])
+            await _run([*uv, "pip", "install", "--quiet", "--python", python, "--no-deps", wheel])
         runtime = folder.parent / "runtime"
         await _run([*uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "-e", str(runtime), "-e", str(folder)])
         (venv / STAMP).write_text(_wanted(folder))
@@ -69,15 +75,19 @@ def _locked_requirements(folder: Path) -> list[str]:
 
 def _wanted(folder: Path) -> str:
     files = [folder / "requirements.lock", folder / "pyproject.toml", folder.parent / "runtime" / "pyproject.toml"]
+    files += [path] if (path := folder / BUILD).exists() else []
     content = b"".join(path.read_bytes() for path in files) + os.environ.get("TRAINWRIGHT_TORCH_BACKEND", "").encode()
     return hashlib.sha256(content).hexdigest()
 
 
-async def _run(command: list[str]) -> None:
+async def _run(command: list[str]) -> str:
+    """The last line that the command wrote."""
+    own = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *command, env=own, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     output, _ = await process.communicate()
+    last = (output.decode(errors="replace").strip() or "no output").splitlines()[-1]
     if process.returncode:
-        last = (output.decode(errors="replace").strip() or "no output").splitlines()[-1]
-        raise EnvironmentFailed(f"{' '.join(command[1:5])} failed: {last}")
+        raise EnvironmentFailed(f"{' '.join(Path(word).name for word in command[:5])} failed: {last}")
+    return last

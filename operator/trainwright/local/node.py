@@ -24,10 +24,11 @@ from trainwright import __version__
 from trainwright.cluster.port import LEASES, NODES, PODS, AlreadyExists, Cluster, ClusterError, NotFound, Object
 from trainwright.controller.store import Store
 from trainwright.local.addresses import Addresses
+from trainwright.local.cgroups import Groups
 from trainwright.local.gpus import Gpus
 from trainwright.local.pod import Host, PodRunner
 from trainwright.local.podstatus import HOST
-from trainwright.local.process import kill_marked
+from trainwright.local.process import end_pod
 from trainwright.observe.times import rfc3339, rfc3339_micro
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ GPU = "nvidia.com/gpu"
 class ProcessNode:
     """One node. `prefix` is the /24 of its pods (`127.33.0`); `state` holds what its pods write; `port` serves their logs.
 
-    With `overcommit` the node claims room for anything.
+    `groups`: where containers get cgroups; without it memory is watched. With `overcommit` the node claims room for anything.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class ProcessNode:
         state: Path,
         prefix: str,
         gpus: Gpus,
+        groups: Groups | None = None,
         port: int = 0,
         overcommit: bool = False,
         progress: Callable[[str], None] = lambda _: None,
@@ -64,7 +66,13 @@ class ProcessNode:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._pods = Store(cluster, PODS, on_change=self._changed)
         self._host = Host(
-            cluster=cluster, state=state, addresses=Addresses(prefix), gpus=gpus, pods=self._pods.all, progress=progress
+            cluster=cluster,
+            state=state,
+            addresses=Addresses(prefix),
+            gpus=gpus,
+            groups=groups,
+            pods=self._pods.all,
+            progress=progress,
         )
 
     async def run(self) -> None:
@@ -142,7 +150,7 @@ class ProcessNode:
                 return
             for folder in (self._host.state / "pods").glob("*"):
                 if folder.name not in self._runners:
-                    await asyncio.to_thread(kill_marked, folder.name)
+                    await asyncio.to_thread(end_pod, folder)
                     await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             await asyncio.Event().wait()
 

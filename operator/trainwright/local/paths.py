@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+DEFAULT = "default"
+
 
 class NotACheckout(RuntimeError):
     """The installed package does not lie in a checkout, so there are no tool modules and no trainer sources to use."""
@@ -28,3 +30,14 @@ def cache() -> Path:
 def home() -> Path:
     """State of twins and of `trainwright run`."""
     return Path(os.environ.get("TRAINWRIGHT_HOME") or Path.home() / ".local" / "state" / "trainwright")
+
+
+def state_of(name: str) -> Path:
+    """Where the twin of that name keeps everything."""
+    return home() / "twins" / name
+
+
+def twins() -> list[str]:
+    """Names of all twins that have state."""
+    folder = home() / "twins"
+    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.exists() else []

@@ -15,10 +15,11 @@ from trainwright.api.model import amount
 from trainwright.cluster.port import PODS, Cluster, ClusterError, Conflict, NotFound, Object
 from trainwright.local import environments
 from trainwright.local.addresses import Addresses, address_of, peers_in, with_addresses
+from trainwright.local.cgroups import Groups
 from trainwright.local.container import RETRY_SECONDS, NotYet, environment, mount, termination_message
 from trainwright.local.gpus import Gpus
 from trainwright.local.podstatus import HOST, PodStatus, now, over
-from trainwright.local.process import ContainerProcess, Ended, kill_marked, marked
+from trainwright.local.process import ContainerProcess, Ended, end_pod, marked
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +34,16 @@ MAX_RESTART_DELAY = 30.0
 
 @dataclass(frozen=True)
 class Host:
-    """What all pods of a node share. `pods` gives every pod of the cluster, for the addresses of peers."""
+    """What all pods of a node share.
+
+    `groups`: where containers get cgroups, if anywhere. `pods` gives every pod of the cluster, for the addresses of peers.
+    """
 
     cluster: Cluster
     state: Path
     addresses: Addresses
     gpus: Gpus
+    groups: Groups | None
     pods: Callable[[], Iterable[Object]]
     progress: Callable[[str], None]
 
@@ -130,7 +135,7 @@ class PodRunner:
             deletion.cancel()
             life.cancel()
             if self._process:
-                await asyncio.to_thread(kill_marked, self._uid, self._process.pid)
+                await asyncio.to_thread(end_pod, self.folder, self._process.pid)
             self._release()
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -140,7 +145,7 @@ class PodRunner:
             return
         if await asyncio.to_thread(marked, self._uid):
             self._ran_since = self._ran_since or {self._main: now()}
-            await asyncio.to_thread(kill_marked, self._uid)
+        await asyncio.to_thread(end_pod, self.folder)
 
     async def _live(self) -> None:
         """The steps before the container, one after the other, then the container, again and again where it may restart."""
@@ -204,6 +209,7 @@ class PodRunner:
                     folder=self._folder_of(container),
                     started=now(),
                     memory=_memory(container),
+                    groups=self._host.groups,
                 )
                 return None
             except NotYet as missing:

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from trainwright.local import shim
+from trainwright.local.cgroups import Groups, clear, noted
 
 # Marks every process of a pod, so that one which left its session is still found.
 MARK = "TRAINWRIGHT_PROCESS_NODE_POD"
@@ -41,6 +42,8 @@ class ContainerProcess:
         self._mark = mark
         self._folder = folder
         self._memory = memory
+        # Also that of a container which an earlier agent started: it stays in force, whatever this agent would do.
+        self._group = noted(folder)
         self._child: asyncio.subprocess.Process | None = None
 
     @classmethod
@@ -55,13 +58,16 @@ class ContainerProcess:
         folder: Path,
         started: str,
         memory: float | None = None,
+        groups: Groups | None = None,
     ) -> ContainerProcess:
-        """Start it, output to the end of `log`."""
+        """Start it, output to the end of `log`; in a cgroup of its own where `groups` says where."""
         folder.mkdir(parents=True, exist_ok=True)
         _result(folder).unlink(missing_ok=True)
+        group = groups.make(f"{mark}-{folder.name}", limit=memory, note=folder) if groups else None
+        entrance = str(group.procs) if group else ""
         with log.open("ab") as output:
             child = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", shim.__file__, str(_result(folder)), *command),
+                *(sys.executable, "-I", "-S", shim.__file__, str(_result(folder)), entrance, *command),
                 env={**env, MARK: mark},
                 cwd=cwd,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -98,12 +104,17 @@ class ContainerProcess:
         finally:
             watch.cancel()
         await asyncio.to_thread(kill_marked, self._mark, self.pid)
+        if self._group is not None:
+            too_much = too_much or self._group.out_of_memory()
+            await asyncio.to_thread(self._group.remove)
+        if too_much:
+            return Ended(128 + signal.SIGKILL, out_of_memory=True)
         try:
             said = json.loads(_result(self._folder).read_text())
         except (OSError, ValueError):
             # The parent was killed with the rest, so nobody learned the code.
             said = {"code": 128 + signal.SIGKILL}
-        return Ended(said["code"], said.get("error", ""), out_of_memory=too_much)
+        return Ended(said["code"], said.get("error", ""))
 
     def terminate(self) -> None:
         """SIGTERM to the first process alone: it is the one that knows what to do."""
@@ -134,10 +145,17 @@ class ContainerProcess:
             return False
 
     async def _watch_memory(self) -> None:
-        """Return when the container holds more than its limit, having killed it as the kernel would."""
+        """Return when the container has had more than its limit, having killed all of it.
+
+        In a group the kernel sees to the limit, and may have killed one process only.
+        """
         while True:
             await asyncio.sleep(MEMORY_WATCH_SECONDS)
-            if self._memory is not None and await asyncio.to_thread(self._used) > self._memory:
+            if self._group is not None:
+                too_much = self._group.out_of_memory()
+            else:
+                too_much = self._memory is not None and await asyncio.to_thread(self._used) > self._memory
+            if too_much:
                 self.kill()
                 return
 
@@ -150,6 +168,12 @@ class ContainerProcess:
                     memory = process.memory_info()
                     used += memory.rss - memory.shared
         return used
+
+
+def end_pod(folder: Path, session: int | None = None) -> None:
+    """Kill what is left of the pod whose folder this is, and remove the cgroups of its containers."""
+    kill_marked(folder.name, session)
+    clear(folder.glob("containers/*"))
 
 
 def kill_marked(mark: str, session: int | None = None) -> None:

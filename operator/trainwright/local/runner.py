@@ -18,6 +18,7 @@ from trainwright.cluster.port import CLAIMS, CONFIG_MAPS, PODS, SECRETS, TRAININ
 from trainwright.controller.operator import Operator
 from trainwright.local.addresses import subnet
 from trainwright.local.binder import Binder
+from trainwright.local.cgroups import groups_if_any
 from trainwright.local.gpus import Gpus, real_gpus
 from trainwright.local.node import ProcessNode
 from trainwright.local.storage import Provisioner
@@ -46,6 +47,7 @@ class LocalRun:
             name="local",
             state=self.directory / ".node",
             prefix=subnet(str(self.directory)),
+            groups=groups_if_any(),
             gpus=Gpus(real=real_gpus(), pretended=spec.resources.gpus * spec.workers),
             # The point is to run the job here, whatever a cluster's node would have to offer it.
             overcommit=True,

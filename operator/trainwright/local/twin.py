@@ -21,12 +21,11 @@ from trainwright.local import binaries
 from trainwright.local.addresses import free_port
 from trainwright.local.controlplane import ORDER, ControlPlane
 from trainwright.local.locks import locked
-from trainwright.local.paths import home
+from trainwright.local.paths import DEFAULT, home, state_of
 from trainwright.local.podstatus import HOST
-from trainwright.local.process import kill_marked
+from trainwright.local.process import end_pod
 from trainwright.local.processes import Processes
 
-DEFAULT = "default"
 READY_SECONDS = 30.0
 NODE_GRACE_SECONDS = 8.0
 OPERATOR_GRACE_SECONDS = 5.0
@@ -49,20 +48,10 @@ class TwinStatus:
     nodes: dict[str, int]
 
 
-def state_of(name: str) -> Path:
-    return home() / "twins" / name
-
-
 def running_kubeconfig(name: str = DEFAULT) -> Path | None:
     """The kubeconfig of the twin of that name, if its API server runs."""
     state = state_of(name)
     return state / "kubeconfig" if Processes(state).alive("apiserver") else None
-
-
-def twins() -> list[str]:
-    """Names of all twins that have state."""
-    folder = home() / "twins"
-    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.exists() else []
 
 
 class Twin:
@@ -120,13 +109,13 @@ class Twin:
             return False
         names = self._processes.names()
         progress("stopping the operator, the nodes and their pods")
-        pods = self._pod_marks()
+        pods = list((self.state / "nodes").glob("*/pods/*"))
         for name in names:
             if name == "operator" or name.startswith("node-"):
                 grace = OPERATOR_GRACE_SECONDS if name == "operator" else NODE_GRACE_SECONDS
                 self._processes.stop(name, grace=grace)
-        for mark in pods:
-            kill_marked(mark)
+        for folder in pods:
+            end_pod(folder)
         progress("stopping the control plane")
         ControlPlane(self.state, {}).stop()
         shutil.rmtree(self.state, ignore_errors=True)
@@ -210,10 +199,6 @@ class Twin:
                 ended = f"{name} ended" if dead else f"the {what} {name} is not ready after {READY_SECONDS:.0f} s"
                 raise TwinFailed(f"{ended}; its last lines:\n{self._processes.tail(name)}")
             await asyncio.sleep(0.1)
-
-    def _pod_marks(self) -> list[str]:
-        """Uids of the pods that nodes of this twin run or ran."""
-        return [path.name for path in (self.state / "nodes").glob("*/pods/*")]
 
 
 async def _nodes_ready(cluster: KubeCluster, names: list[str]) -> bool:

@@ -49,7 +49,7 @@ def worker_pod(job: TrainingJob, index: int, settings: Settings) -> dict[str, An
     """The pod of one worker of the job's current attempt."""
     spec = job.spec
     chosen = framework(spec.framework)
-    nproc = max(1, spec.resources.gpus)
+    nproc = max(1, spec.resources.gpus) if chosen.rank_a_gpu else 1
     who = Identity(
         job=job.name,
         namespace=job.namespace,

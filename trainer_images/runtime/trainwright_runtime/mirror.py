@@ -3,7 +3,7 @@
 A process of its own beside them, started by the launcher: a slow store must not slow a step, nor a fault of its client end a
 rank. A sealed directory goes up as soon as it is sealed, its manifest last; other files once they have been still for a while.
 The end of its standard input asks for the last pass: everything goes up, then it ends with 0; with 1 when the store would not
-have it. (A signal could come before there is a handler for it.)
+have it.
 What is known to have arrived stands in the status file, which `/progress` shows in place of what lies on this pod's disk.
 """
 

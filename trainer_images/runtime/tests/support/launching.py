@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import itertools
 import json
 import os
@@ -18,6 +19,35 @@ from typing import Any
 
 LAUNCHER = Path(sys.executable).with_name("trainwright-launch")
 _gangs = itertools.count(1)
+
+
+def _horovod(_index: int, hosts: list[str], port: int) -> dict[str, str]:
+    return {
+        "HOROVOD_CONTROLLER": "gloo",
+        "HOROVOD_CPU_OPERATIONS": "gloo",
+        "HOROVOD_GLOO_RENDEZVOUS_ADDR": hosts[0],
+        "HOROVOD_GLOO_RENDEZVOUS_PORT": str(port),
+    }
+
+
+def _jax(index: int, hosts: list[str], port: int) -> dict[str, str]:
+    meeting = {
+        "JAX_COORDINATOR_ADDRESS": f"{hosts[0]}:{port}",
+        "JAX_NUM_PROCESSES": str(len(hosts)),
+        "JAX_PROCESS_ID": str(index),
+    }
+    return meeting if len(hosts) > 1 else {}
+
+
+def _tensorflow(index: int, hosts: list[str], port: int) -> dict[str, str]:
+    if len(hosts) == 1:
+        return {}
+    workers = [f"{host}:{port + number}" for number, host in enumerate(hosts)]
+    return {"TF_CONFIG": json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}})}
+
+
+CONTRACTS = {"horovod": _horovod, "jax": _jax, "tensorflow": _tensorflow}
+"""What the operator sets for a framework beyond what is the same for all (docs/contract.md)."""
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
@@ -84,7 +114,7 @@ class Worker:
         """What /progress says; empty while nobody answers."""
         try:
             return json.loads(self.get("/progress"))
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return {}
 
     def ranks(self) -> list[int]:
@@ -121,6 +151,7 @@ class Gang:
         attempt: int = 1,
         cwd: Path | None = None,
         config: str | None = None,
+        framework: str = "torch",
         launcher: bool = True,
         options: tuple[str, ...] = (),
         only: tuple[int, ...] | None = None,
@@ -130,6 +161,10 @@ class Gang:
         number = next(_gangs)
         block = f"127.{60 + os.getpid() % 150}.{number % 250}"
         port = free_port()
+        hosts = [f"{block}.{index + 1}" for index in range(workers)]
+        own = [CONTRACTS[framework](index, hosts, port) if framework in CONTRACTS else {} for index in range(workers)]
+        if framework == "horovod":
+            options = ("--beside", "trainwright_runtime.horovod.rendezvous", *options)
         self.workspace.mkdir(exist_ok=True)
         started = []
         for index in range(workers) if only is None else only:
@@ -166,6 +201,7 @@ class Gang:
                 "PET_RDZV_ID": f"uid-1-{attempt}",
                 "PET_MAX_RESTARTS": "0",
                 "OMP_NUM_THREADS": "1",
+                **own[index],
                 **environ,
             }
             if config is not None:

@@ -43,7 +43,7 @@ def _launch(arguments: argparse.Namespace) -> Verdict:
         rank = environment.worker_index * environment.nproc
         to_start = arguments.plan(arguments)
         check_pod(environment, deadline_seconds=arguments.peer_timeout)
-        return Supervisor(to_start, environment, peer_timeout=arguments.peer_timeout).run()
+        return Supervisor(to_start, environment, peer_timeout=arguments.peer_timeout, beside=arguments.beside).run()
     except (InvalidEnvironment, program.InvalidProgram) as error:
         return _refusal(rank, Exit.INVALID_CONFIG, str(error))
     except PreflightFailed as error:
@@ -74,6 +74,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long worker 0 may take to be found and to answer",
     )
+    parser.add_argument(
+        "--beside",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="run this module beside the ranks of worker 0, until they have ended",
+    )
     verbs = parser.add_subparsers(required=True, metavar="recipe | module | command")
 
     recipe = verbs.add_parser("recipe", help="run a recipe of this image")
@@ -86,6 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     module.add_argument("--function", help="called without arguments, as a console script is; its arguments are in sys.argv")
     module.set_defaults(plan=lambda given: program.module(given.module, given.function, given.rest))
 
-    command = verbs.add_parser("command", help="run a program once in this pod", usage="%(prog)s -- PROGRAM [ARG…]")
-    command.set_defaults(plan=lambda given: program.command(given.rest))
+    usage = "%(prog)s [--each-rank] -- PROGRAM [ARG…]"
+    command = verbs.add_parser("command", help="run a program in this pod", usage=usage)
+    command.add_argument("--each-rank", action="store_true", help="run it for each rank of the pod, and not once")
+    command.set_defaults(plan=lambda given: program.command(given.rest, each_rank=given.each_rank))
     return parser

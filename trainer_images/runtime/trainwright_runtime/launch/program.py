@@ -46,10 +46,10 @@ def module(name: str, function: str | None, args: Sequence[str]) -> Program:
     return Program(argv=(*_CALL, target, *args), once_a_rank=True)
 
 
-def command(argv: Sequence[str]) -> Program:
-    """A program that knows for itself how to use the pod."""
+def command(argv: Sequence[str], *, each_rank: bool = False) -> Program:
+    """A program that knows for itself how to use the pod; or, with `each_rank`, is one of the ranks."""
     if not argv:
         raise InvalidProgram("there is no program to run: it goes after `--`")
     if shutil.which(argv[0]) is None:
         raise InvalidProgram(f"there is no program {argv[0]!r} in this image")
-    return Program(argv=tuple(argv), once_a_rank=False)
+    return Program(argv=tuple(argv), once_a_rank=each_rank)

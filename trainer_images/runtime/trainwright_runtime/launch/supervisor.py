@@ -16,11 +16,13 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from trainwright_runtime.environment import RankEnvironment
 from trainwright_runtime.exits import Cause, Exit, say
-from trainwright_runtime.launch.mirroring import MirrorProcess
+from trainwright_runtime.launch.companion import Companion
+from trainwright_runtime.launch.identity import rank_variables
 from trainwright_runtime.launch.preflight import PeerWatch, interface_of
 from trainwright_runtime.launch.program import InvalidProgram, Program
 from trainwright_runtime.launch.ranks import RankProcess
@@ -34,19 +36,23 @@ KILL_SECONDS = 5.0
 """From SIGTERM to SIGKILL for ranks that a failed one leaves behind."""
 
 PR_SET_CHILD_SUBREAPER = 36
+MIRROR = "trainwright_runtime.mirror"
 
 
 class Supervisor:
     """The ranks of one worker, from start to verdict."""
 
-    def __init__(self, program: Program, environment: RankEnvironment, *, peer_timeout: float) -> None:
+    def __init__(
+        self, program: Program, environment: RankEnvironment, *, peer_timeout: float, beside: Sequence[str] = ()
+    ) -> None:
         self._program = program
+        self._beside = beside
         self._environment = environment
         self._peer_timeout = peer_timeout
         self._ranks: list[RankProcess] = []
         self._stop_asked = False
         self._silence: str | None = None
-        self._mirror: MirrorProcess | None = None
+        self._companions: list[Companion] = []
         self._terminate_at: float | None = None
         self._kill_at: float | None = None
         self._selector = selectors.DefaultSelector()
@@ -70,21 +76,20 @@ class Supervisor:
             self._watch_peer()
             while any(rank.is_running for rank in self._ranks):
                 self._turn()
-            verdict = self._sent(self._verdict(), status_dir)
+            verdict = self._after_companions(self._verdict(), status_dir)
             return dataclasses.replace(verdict, progress=progress(read_statuses(status_dir)))
         finally:
             for rank in self._ranks:
                 rank.kill_group()
                 rank.close()
-            if self._mirror is not None:
-                self._mirror.kill()
+            for companion in self._companions:
+                companion.kill()
             self._reap()
             shutil.rmtree(status_dir, ignore_errors=True)
 
     def _start(self, status_dir: Path) -> None:
         environment = self._environment
         count = environment.nproc if self._program.once_a_rank else 1
-        first = environment.worker_index * count
         shared = dict(os.environ) | {"PYTHONUNBUFFERED": "1", "TRAINWRIGHT_STATUS_DIR": str(status_dir)}
         if "GLOO_SOCKET_IFNAME" not in shared and (interface := interface_of(environment.pod_ip)) is not None:
             shared["GLOO_SOCKET_IFNAME"] = interface
@@ -92,15 +97,8 @@ class Supervisor:
             shared["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // count))
         logs = self._log_directory()
         for local_rank in range(count):
-            rank = first + local_rank
-            own = {
-                "RANK": str(rank),
-                "WORLD_SIZE": str(environment.workers * count),
-                "LOCAL_RANK": str(local_rank),
-                "LOCAL_WORLD_SIZE": str(count),
-                "MASTER_ADDR": environment.master_addr,
-                "MASTER_PORT": str(environment.master_port),
-            }
+            own = rank_variables(environment, shared, local_rank=local_rank, count=count)
+            rank = int(own["RANK"])
             log = logs / f"rank-{rank}.log" if logs is not None else None
             try:
                 process = RankProcess(rank=rank, argv=self._program.argv, environ=shared | own, log=log, echo=local_rank == 0)
@@ -108,27 +106,27 @@ class Supervisor:
                 raise InvalidProgram(f"{self._program.argv[0]} can't be started: {error.strerror}") from None
             self._ranks.append(process)
             self._selector.register(process.output, selectors.EVENT_READ, process)
+        modules = list(self._beside) if environment.worker_index == 0 else []
         if environment.workspace_uri is not None:
-            self._mirror = MirrorProcess(shared)
+            modules.append(MIRROR)
+        self._companions = [Companion(module, shared) for module in modules]
 
-    def _sent(self, verdict: Verdict, status_dir: Path) -> Verdict:
-        """The verdict once everything has gone to object storage, or it is sure that it won't."""
-        mirror = self._mirror
-        if mirror is None:
-            return verdict
-        mirror.finish()
-        while mirror.exit_code is None:
+    def _after_companions(self, verdict: Verdict, status_dir: Path) -> Verdict:
+        """The verdict once those beside the ranks are done; with an object store, when everything has arrived there, or won't."""
+        for companion in self._companions:
+            companion.finish()
+        while any(companion.exit_code is None for companion in self._companions):
             self._turn()
-        if mirror.exit_code == Exit.DONE and not mirror.ended_first:
-            return verdict
-        sent = read_mirror(status_dir) or {}
-        fault = sent.get("fault") or f"the process that sends it ended with {mirror.exit_code}"
-        if verdict.exit_code != Exit.DONE and not mirror.ended_first:
-            say(f"not everything has reached object storage: {fault}")
-            return verdict
-        message = f"the results could not be kept: {fault}"
-        say(message)
-        return Verdict(rank=verdict.rank, exit_code=1, cause=Cause.ERROR, message=message, lines=verdict.lines)
+        for companion in self._companions:
+            if companion.exit_code == Exit.DONE and not companion.ended_first:
+                continue
+            fault = f"{companion.module} ended with {companion.exit_code}"
+            if companion.module == MIRROR:
+                fault = f"the results could not be kept: {(read_mirror(status_dir) or {}).get('fault') or fault}"
+            say(fault)
+            if verdict.exit_code == Exit.DONE or companion.ended_first:
+                return Verdict(rank=verdict.rank, exit_code=1, cause=Cause.ERROR, message=fault, lines=verdict.lines)
+        return verdict
 
     def _log_directory(self) -> Path | None:
         if self._environment.workspace is None:
@@ -192,17 +190,18 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            if self._mirror is not None and self._mirror.pid == pid:
-                self._mirror_ended(self._mirror, status)
+            for companion in self._companions:
+                if companion.pid == pid:
+                    self._companion_ended(companion, status)
             for rank in self._ranks:
                 if rank.pid == pid:
                     rank.ended(status)
                     self._one_ended(rank)
 
-    def _mirror_ended(self, mirror: MirrorProcess, status: int) -> None:
-        mirror.ended(status)
+    def _companion_ended(self, companion: Companion, status: int) -> None:
+        companion.ended(status)
         if any(rank.is_running for rank in self._ranks) and self._terminate_at is None and self._kill_at is None:
-            mirror.ended_first = True
+            companion.ended_first = True
             self._terminate_at = time.monotonic()
 
     def _one_ended(self, rank: RankProcess) -> None:

@@ -107,6 +107,11 @@ def build(name: str, *, channels: int, classes: int, dropout: float) -> Classifi
     return Classifier(torchvision.models.get_model(name, weights=None, num_classes=classes), grey_to_colour=channels == 1)
 
 
+def copied(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The model's weights as they are now, on the CPU."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+
+
 @torch.no_grad()
 def evaluate(
     model: nn.Module,

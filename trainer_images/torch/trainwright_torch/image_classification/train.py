@@ -18,13 +18,13 @@ from torch.nn.parallel import DistributedDataParallel
 from trainwright_runtime.config import InvalidConfig
 from trainwright_runtime.environment import RankEnvironment
 from trainwright_runtime.exits import Exit, leave, say
+from trainwright_runtime.images import history
 from trainwright_runtime.images.data import Images, load
 from trainwright_runtime.images.order import plan_epoch
 from trainwright_runtime.images.scores import Scores
-from trainwright_runtime.torch import Run
+from trainwright_runtime.torch import Run, artifacts
 from trainwright_runtime.torch.configured import build_optimizer, build_scheduler, choose_device
-from trainwright_runtime.torch.images import batches, build, evaluate
-from trainwright_torch.image_classification import artifacts
+from trainwright_runtime.torch.images import batches, build, copied, evaluate
 from trainwright_torch.image_classification.config import TrainingConfig
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -75,7 +75,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
         optimizer=optimizer,
         scheduler=scheduler,
         scaler=scaler,
-        state={"losses": [], "epochs": [], "best_weights": None, "finished": False},
+        state=history.beginning(),
         total_steps=config.epochs * steps_an_epoch,
         main_metric="val_accuracy",
     )
@@ -113,40 +113,15 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
             time.sleep(config.step_delay_seconds)
-            if (run.steps + 1) % config.log_every_steps == 0:
-                total_loss = float(sum_over_ranks(loss, world_size))
-                run.state["losses"].append([run.steps + 1, total_loss])
-                run.log(loss=total_loss)
+            if history.is_point_due(run, config):
+                history.add_point(run, float(sum_over_ranks(loss, world_size)))
             run.step(samples=step.samples)
 
-        scores = scores_on(images.validation)
-        run.log(val_loss=scores.loss, val_accuracy=scores.accuracy, val_f1=scores.macro_f1)
-        rate = optimizer.param_groups[0]["lr"]
-        run.state["epochs"].append(
-            {
-                "epoch": epoch,
-                "val_loss": scores.loss,
-                "val_accuracy": scores.accuracy,
-                "val_f1": scores.macro_f1,
-                "learning_rate": rate,
-            }
-        )
-        if environment.is_main:
-            say(f"epoch {epoch + 1}/{config.epochs}: validation loss {scores.loss:.4f}, accuracy {scores.accuracy:.4f}")
+        scores, rate = scores_on(images.validation), optimizer.param_groups[0]["lr"]
         if scheduler is not None:
             scheduler.step()
-        # Every rank has the same scores, so every rank comes to the same decision.
-        if config.early_stopping_epochs is not None:
-            losses = [record["val_loss"] for record in run.state["epochs"]]
-            epochs_since_best = len(losses) - 1 - losses.index(min(losses))
-            if epochs_since_best == 0:
-                run.state["best_weights"] = {
-                    name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()
-                }
-            if epochs_since_best >= config.early_stopping_epochs:
-                if environment.is_main:
-                    say(f"stopping early: no better validation loss for {epochs_since_best} epochs")
-                break
+        if history.end_epoch(run, config, scores=scores, rate=rate, weights=lambda: copied(model)):
+            break
     run.state["finished"] = True
     run.close()
 
@@ -156,7 +131,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     scores = scores_on(images.test)
     run.log(test_loss=scores.loss, test_accuracy=scores.accuracy, test_f1=scores.macro_f1)
     if environment.is_main:
-        path = artifacts.save(environment, config, images, model, run, scores)
+        path = artifacts.save(environment, config, images, model, run, scores, framework=("torch", torch.__version__))
         say(f"test accuracy {scores.accuracy:.4f}, macro F1 {scores.macro_f1:.4f}; model and report in {path}")
     if world_size > 1:
         # A rank that tears down while another still talks makes gloo abort now and then.

@@ -13,17 +13,24 @@ from typing import Any
 import torch
 
 from trainwright_runtime.environment import RankEnvironment
+from trainwright_runtime.images.config import ImageConfig
 from trainwright_runtime.images.data import ImageData
 from trainwright_runtime.images.scores import Scores
 from trainwright_runtime.sealed import Writer, write_sealed
 from trainwright_runtime.torch import Run
-from trainwright_torch.image_classification.config import TrainingConfig
 
 
 def save(
-    environment: RankEnvironment, config: TrainingConfig, images: ImageData, model: torch.nn.Module, run: Run, scores: Scores
+    environment: RankEnvironment,
+    config: ImageConfig,
+    images: ImageData,
+    model: torch.nn.Module,
+    run: Run,
+    scores: Scores,
+    *,
+    framework: tuple[str, str],
 ) -> Path:
-    """Write the artifact; returns its directory."""
+    """Write the artifact of an image classifier; returns its directory. `framework`: name and version."""
     path = environment.artifact_dir or Path("artifacts")
     path.parent.mkdir(parents=True, exist_ok=True)
     on_cpu = model.to("cpu").eval()
@@ -48,8 +55,8 @@ def save(
         "curves.png": lambda stream: stream.write(picture),
     }
     facts = {
-        "framework": "torch",
-        "frameworkVersion": str(torch.__version__),
+        "framework": framework[0],
+        "frameworkVersion": framework[1],
         "recipe": "image-classification",
         "job": environment.job,
         "uid": environment.uid,

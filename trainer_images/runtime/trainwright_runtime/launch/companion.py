@@ -1,4 +1,8 @@
-"""The process beside the ranks that keeps the workspace in object storage (`mirror.py`), as the supervisor sees it."""
+"""A process of ours beside the ranks, as the supervisor sees it: what keeps the workspace in object storage (`mirror.py`), or
+where the gang meets (`horovod/rendezvous.py`).
+
+Each is a module that works until its standard input ends. A signal would not do: it could come before there is a handler for it.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +15,18 @@ from typing import IO, cast
 from trainwright_runtime.launch.ranks import die_with_launcher
 
 
-class MirrorProcess:
+class Companion:
     """Started with the ranks, before the launcher has threads; reaped by whoever reaps those.
 
-    `ended_first`: it was over while ranks still ran, so that they trained for nothing.
+    `ended_first`: it was over while ranks still ran, and they can't go on without it.
     """
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, module: str, environ: Mapping[str, str]) -> None:
+        self.module = module
         self.exit_code: int | None = None
         self.ended_first = False
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "trainwright_runtime.mirror"],
+            [sys.executable, "-m", module],
             env=environ,
             stdin=subprocess.PIPE,
             process_group=0,
@@ -37,7 +42,7 @@ class MirrorProcess:
         self.exit_code = self._process.returncode = os.waitstatus_to_exitcode(status)
 
     def finish(self) -> None:
-        """Ask for the last pass."""
+        """Ask it to end."""
         cast(IO[bytes], self._process.stdin).close()
 
     def kill(self) -> None:

@@ -1,0 +1,1 @@
+"""Where a gang of Horovod's meets, and its exchange between ranks."""

@@ -1,0 +1,25 @@
+"""The ranks of a Horovod training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import horovod.torch as hvd
+
+from trainwright_runtime.gang import Gang
+
+
+class HorovodGang(Gang):
+    """The ranks of `hvd.init()`."""
+
+    def __init__(self) -> None:
+        super().__init__(rank=hvd.rank(), size=hvd.size())
+
+    def exchange(self, value: Any) -> list[Any]:
+        if self.size == 1:
+            return [value]
+        # A name, because Horovod would make one of the value's type, which may differ from rank to rank.
+        return list(hvd.allgather_object(value, name="trainwright-exchange"))
+
+    def disband(self) -> None:
+        hvd.shutdown()
