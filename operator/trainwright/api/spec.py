@@ -386,7 +386,7 @@ class TrainingJobSpec(Model):
     """What to train, with what, on how many workers. All but runPolicy is fixed once the job exists."""
 
     framework: FrameworkName = Field(
-        description="Whose trainer image runs, and how its workers find each other: torch, tensorflow, horovod, jax, sklearn; or none."
+        description="Whose trainer image runs, and how its workers meet: torch, tensorflow, horovod, jax, sklearn; or none."
     )
     image: Annotated[str, StringConstraints(pattern=r"^\S+$", max_length=1024)] | None = Field(
         default=None,

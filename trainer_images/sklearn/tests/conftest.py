@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,8 +32,3 @@ def learn_from(tmp_path: Path) -> Callable[..., TabularData]:
         return load([DataSource(name="train", path=tmp_path)], TabularConfig.model_validate({"target": "y", **keys}))
 
     return loaded
-
-
-def builtin(name: str) -> str:
-    """The value of TRAINWRIGHT_DATA for a builtin table."""
-    return json.dumps({"train": {"builtin": name}})

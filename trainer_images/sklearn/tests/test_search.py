@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from launching import Gang, Worker, free_port, wait_for
+from launching import Gang, Worker, builtin, free_port, wait_for
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
-from conftest import builtin
 from trainwright_runtime.config import InvalidConfig
 from trainwright_runtime.environment import CheckpointPolicy, DataSource, RankEnvironment
 from trainwright_runtime.exits import PeerLost

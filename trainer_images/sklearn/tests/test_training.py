@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import Gang, Worker
+from launching import Gang, Worker, builtin
+from pages import Page
 
-from conftest import builtin
 from trainwright_runtime.config import InvalidConfig, read_config
 from trainwright_runtime.environment import DataSource, RankEnvironment
 from trainwright_runtime.sealed import read_seal, verify
@@ -77,28 +75,6 @@ def run(gang: Gang, table: str, config: str, **environ: str) -> Worker:
 
 def manifest(gang: Gang) -> dict[str, Any]:
     return dict(read_seal(gang.workspace / "artifacts"))
-
-
-class Page(HTMLParser):
-    """Text and pictures of a page; refuses whatever would have to be fetched from elsewhere."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.text = ""
-        self.pictures: dict[str, bytes] = {}
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert tag not in ("script", "link", "iframe"), tag
-        given = dict(attrs)
-        assert "href" not in given
-        if tag == "img":
-            kind, _, content = str(given["src"]).partition(",")
-            assert kind == "data:image/png;base64"
-            self.pictures[str(given["alt"])] = base64.b64decode(content)
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 # --- what it reaches, and what it leaves behind -----------------------------------------------------------------------
