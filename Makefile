@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
-IMAGES := $(notdir $(patsubst %/requirements.lock,%,$(wildcard trainer_images/*/requirements.lock)))
+IMAGES := $(patsubst trainer_images/%/requirements.lock,%,$(wildcard trainer_images/*/requirements.lock))
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,14 +16,15 @@ demo: setup  ## a real control plane, a training job of two workers, one of them
 
 test: setup  ## all tests; builds what they need
 	@$(PY) -m trainwright.local.prepare
-	@for image in $(IMAGES); do \
-		.venv/bin/uv pip install --quiet --python trainer_images/$$image/.venv/bin/python --require-hashes \
-			-r trainer_images/$$image/requirements-dev.lock; \
-		(cd trainer_images && $$image/.venv/bin/python -m pytest $$image/tests); \
-	done
-	@cd trainer_images && torch/.venv/bin/python -m pytest runtime/tests
+	@$(MAKE) --no-print-directory $(IMAGES:%=test-%)
 	@$(PY) -m pytest tests/unit --cov
 	@$(PY) -m pytest tests --ignore tests/unit
+
+# The tests of a trainer image, by its own environment; the runtime's are run by torch's.
+test-%:
+	@echo "test: trainer image $*"
+	@.venv/bin/uv pip install --quiet --python trainer_images/$*/.venv/bin/python --require-hashes -r trainer_images/$*/requirements-dev.lock
+	@cd trainer_images && $*/.venv/bin/python -m pytest $(if $(filter torch,$*),runtime/tests) $*/tests
 
 unit: setup  ## the tests that need no cluster and no torch: seconds
 	@$(PY) -m pytest tests/unit

@@ -18,11 +18,12 @@ from torch.nn.parallel import DistributedDataParallel
 from trainwright_runtime.config import InvalidConfig
 from trainwright_runtime.environment import RankEnvironment
 from trainwright_runtime.exits import Exit, leave, say
-from trainwright_runtime.images import history
+from trainwright_runtime.images import artifact, history
 from trainwright_runtime.images.data import Images, load
 from trainwright_runtime.images.order import plan_epoch
 from trainwright_runtime.images.scores import Scores
-from trainwright_runtime.torch import Run, artifacts
+from trainwright_runtime.torch import Run
+from trainwright_runtime.torch.artifacts import model_files
 from trainwright_runtime.torch.configured import build_optimizer, build_scheduler, choose_device
 from trainwright_runtime.torch.images import batches, build, copied, evaluate
 from trainwright_torch.image_classification.config import TrainingConfig
@@ -131,7 +132,12 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     scores = scores_on(images.test)
     run.log(test_loss=scores.loss, test_accuracy=scores.accuracy, test_f1=scores.macro_f1)
     if environment.is_main:
-        path = artifacts.save(environment, config, images, model, run, scores, framework=("torch", torch.__version__))
+        height, width, channels = images.shape
+        shape = (channels, height, width)
+        files = model_files(model, shape)
+        path = artifact.save(
+            environment, config, images, run, scores, framework=("torch", torch.__version__), shape=shape, model=files
+        )
         say(f"test accuracy {scores.accuracy:.4f}, macro F1 {scores.macro_f1:.4f}; model and report in {path}")
     if world_size > 1:
         # A rank that tears down while another still talks makes gloo abort now and then.
