@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def save(
 
 def _dumped(config: TrainingConfig, model: Pipeline) -> Writer:
     if config.format == "skops":
-        content = skops.io.dumps(model)
+        content = skops.io.dumps(model, compression=zipfile.ZIP_DEFLATED)
     else:
         # joblib asks its stream for the place it is at, which one that is hashed on its way doesn't know.
         buffer = io.BytesIO()

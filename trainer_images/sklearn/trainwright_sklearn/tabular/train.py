@@ -82,7 +82,8 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     validation, test = measured(model, data, data.validation), measured(model, data, data.test)
     metrics = named(test, validation)
     if found is not None:
-        metrics["best_score"] = found["mean_test_score"][number]
+        first, *others = metrics
+        metrics = {first: metrics[first], "best_score": score, **{name: metrics[name] for name in others}}
     progress.report(metrics=metrics)
     path = artifacts.save(environment, config, data, model, steps=total, metrics=metrics, test=test, search=search, found=found)
     say(f"{', '.join(f'{name} {value:.4f}' for name, value in list(metrics.items())[:2])}; model and report in {path}")
