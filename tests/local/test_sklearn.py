@@ -19,19 +19,14 @@ def sample(name: str) -> dict[str, Any]:
     return job
 
 
-def workspace(twin: RunningTwin, space: str, name: str) -> Path:
-    """The job's claim, as a folder of this machine."""
-    (found,) = (twin.home).rglob(f"*{space}*{name}-workspace*")
-    return found
-
-
 async def test_the_samples_run_to_success(twin: RunningTwin, space: str) -> None:
-    for name in ("sklearn-tabular", "sklearn-script"):
+    for name in ("sklearn-tabular", "sklearn-script", "torch-tabular"):
         twin.kubectl("apply", "-n", space, "-f", SAMPLES / f"{name}.yaml")
     done = lambda status: status.get("phase") == "Succeeded"  # noqa: E731
-    status = await until(twin, space, done, name="sklearn-tabular", within=150)
-    assert status["metrics"]["test_accuracy"] >= 0.95
-    assert status["progress"]["percent"] == 100
+    for name in ("sklearn-tabular", "torch-tabular"):
+        status = await until(twin, space, done, name=name, within=200)
+        assert status["metrics"]["test_accuracy"] >= 0.95
+        assert status["progress"]["percent"] == 100
     await until(twin, space, done, name="sklearn-script", within=150)
     assert "accuracy 1.000 on 45 wines" in twin.cli("logs", "sklearn-script", "-n", space).stdout
 
