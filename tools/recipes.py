@@ -1,6 +1,7 @@
 """The settings of every recipe as JSON, out of the recipes' own models: `make generate` writes api/recipes.json with it.
 
-A recipe is a package of a trainer image with a module `config` that imports no framework; so this runs without any.
+A recipe is a package of a trainer image with a module `config` that imports no framework; so this runs without any. The module
+defines the recipe's one configuration, which may derive from one that recipes share.
 Command line and operator read the file, and so know recipes where no trainer is installed.
 """
 
@@ -19,7 +20,7 @@ sys.path[:0] = [str(IMAGES / "runtime")]
 
 
 def recipes() -> dict[str, Any]:
-    """Schema of each recipe's configuration by `<image>/<recipe>`, with the file it comes from."""
+    """Schema of each recipe's configuration by `<image>/<recipe>`, with the file it comes from and its builtin data sets."""
     found = {}
     for source in sorted(IMAGES.glob("*/trainwright_*/*/config.py")):
         image, package, module = source.relative_to(IMAGES).parts[:3]
@@ -27,26 +28,33 @@ def recipes() -> dict[str, Any]:
             continue
         sys.path.insert(0, str(IMAGES / image))
         config = importlib.import_module(f"{package}.{module}.config")
+        model = _model(config)
         found[f"{image}/{module.replace('_', '-')}"] = {
             "source": str(source.relative_to(ROOT)),
-            "settings": _settings(config),
+            "builtins": list(model.BUILTINS),
+            "settings": _settings(model),
         }
     return found
 
 
-def _settings(config: Any) -> dict[str, Any]:
+def _model(config: Any) -> Any:
+    """The module's one configuration; other models that it defines are parts of that."""
     from trainwright_runtime.config import Config
 
     own = {
-        name: one.model_json_schema()
+        name: one
         for name, one in inspect.getmembers(config, inspect.isclass)
         if issubclass(one, Config) and one.__module__ == config.__name__
     }
-    parts = {name for schema in own.values() for name in schema.get("$defs", {})}
-    whole = [schema for name, schema in own.items() if name not in parts]
+    parts = {name for one in own.values() for name in one.model_json_schema().get("$defs", {})}
+    whole = [one for name, one in own.items() if name not in parts]
     if len(whole) != 1:
         raise SystemExit(f"{config.__name__} must define one configuration, and defines {', '.join(own) or 'none'}")
-    schema: dict[str, Any] = whole[0]
+    return whole[0]
+
+
+def _settings(model: Any) -> dict[str, Any]:
+    schema: dict[str, Any] = model.model_json_schema()
     for node in schema["properties"].values():
         node.pop("title", None)
     return {key: schema[key] for key in ("$defs", "properties", "required") if key in schema}

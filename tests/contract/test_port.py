@@ -165,6 +165,7 @@ class TestTrainingJobs:
             pytest.param({"command": ["true"]}, "spec", id="two things to run"),
             pytest.param({"recipe": None}, "spec", id="nothing to run"),
             pytest.param({"framework": "none"}, "spec.framework", id="a recipe without a framework"),
+            pytest.param({"framework": "sklearn", "resources": {"gpus": 1}}, "spec.resources.gpus", id="GPUs for sklearn"),
             pytest.param({"env": [{"name": "RANK", "value": "1"}]}, "spec.env[0]", id="a reserved variable"),
             pytest.param({"env": [{"name": "TRAINWRIGHT_JOB", "value": "1"}]}, "spec.env[0]", id="a reserved prefix"),
             pytest.param(

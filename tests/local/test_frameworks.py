@@ -61,7 +61,9 @@ async def test_a_killed_worker_costs_steps_and_the_digits_are_learned(twin: Runn
     assert manifest["metrics"]["accuracy"] >= 0.97
 
 
-@pytest.mark.parametrize(("sample", "says"), [("horovod-script", "2 ranks, accuracy 0.9"), ("jax-script", "2 processes, accuracy 0.9")])
+@pytest.mark.parametrize(
+    ("sample", "says"), [("horovod-script", "2 ranks, accuracy 0.9"), ("jax-script", "2 processes, accuracy 0.9")]
+)
 async def test_a_script_without_a_line_of_ours(twin: RunningTwin, space: str, sample: str, says: str) -> None:
     twin.kubectl("apply", "-n", space, "-f", SAMPLES / f"{sample}.yaml")
     await succeeded(twin, space, sample)

@@ -133,3 +133,23 @@ async def test_a_key_that_does_not_fit_is_said(twin: RunningTwin, space: str, st
     assert status["phase"] == "Failed"
     assert f"s3://runs/team/{space}/digits" in status["reason"]
     assert "Forbidden" in status["reason"] or "PermissionError" in status["reason"], status["reason"]
+
+
+async def test_units_of_a_search_survive_the_disk_of_worker_zero(twin: RunningTwin, space: str, store: ObjectStore) -> None:
+    """Only its disk has them, and it goes with its pod; the next attempt's worker 0 finds in the store what had arrived there."""
+    job = yaml.safe_load((ROOT / "manifests/samples/sklearn-search.yaml").read_text())
+    job["metadata"]["name"] = "digits"
+    job["spec"] |= {"workspace": {"uri": "s3://runs/team"}, "env": store.env()}
+    job["spec"]["recipe"]["config"]["unit_delay_seconds"] = 1.0
+    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(job))
+    folder = store.bucket / "team" / space / "digits"
+    (arrived,) = await eventually(lambda: list(folder.glob("checkpoints/search-*/attempt-1.json")), within=120, every=0.2)
+    there = json.loads(arrived.read_text())["units"]
+    kill_worker(get(twin, space), 0)
+    status = await ended(twin, space)
+    assert (status["phase"], status["attempt"]) == ("Succeeded", 2), status
+    assert status["progress"]["resumedFrom"] >= len(there) > 0
+    units = json.loads(arrived.with_name("attempt-2.json").read_text())["units"]
+    assert len(units) == 60
+    assert units.items() >= there.items()
+    verify(folder / "artifacts")

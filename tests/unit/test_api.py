@@ -23,10 +23,12 @@ from trainwright.api.spec import TrainingJobSpec
         pytest.param({"worker": 2}, "spec.worker: is not a field of a TrainingJob; known here: framework, image, recipe", id="unknown field"),
         pytest.param({"resources": {"gpu": 1}}, "spec.resources.gpu: is not a field of a TrainingJob; known here: gpus, cpu, memory, sharedMemory", id="unknown field below"),
         pytest.param({"env": [{"name": "A", "val": "1"}]}, "spec.env[0].val: is not a field of a TrainingJob; known here: name, value, valueFrom", id="unknown field in a list"),
-        pytest.param({"framework": "keras"}, "spec.framework: 'keras' is not one of 'torch', 'tensorflow', 'horovod', 'jax' or 'none'", id="unknown word"),
+        pytest.param({"framework": "keras"}, "spec.framework: 'keras' is not one of 'torch', 'tensorflow', 'horovod', 'jax', 'sklearn' or 'none'", id="unknown word"),
         pytest.param({"framework": None}, "spec.framework: is missing", id="missing field"),
         pytest.param({"workers": 0}, "spec.workers: 0: input should be greater than or equal to 1", id="too few"),
         pytest.param({"resources": {"memory": "16 GB"}}, "spec.resources.memory: '16 GB' does not look like", id="no quantity"),
+        pytest.param({"framework": "sklearn", "resources": {"gpus": 1}}, "spec.resources.gpus: scikit-learn trains on CPUs", id="GPUs for sklearn"),
+        pytest.param({"data": [{"name": "train", "builtin": "mnist"}]}, "spec.data[0].builtin: 'mnist' is not one of 'digits', 'breast_cancer'", id="unknown builtin"),
         pytest.param({"env": [{"name": "PET_X"}]}, "spec.env[0].name: this name belongs to the contract", id="reserved"),
     ],
 )  # fmt: skip
@@ -137,6 +139,23 @@ def test_recipes_of_our_images_are_checked_before_any_pod_starts(recipe: dict[st
     assert problem.field == field
     assert said in problem.message
     assert problems({**spec, "image": "example.com/mine:1"}) == [], "an image of one's own may have other recipes"
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        pytest.param({"framework": "torch", "recipe": "image-classification", "data": ["wine"]}, "spec.data[0].builtin: 'wine' is not what image-classification trains on; accepted: digits", id="a table for images"),
+        pytest.param({"framework": "sklearn", "recipe": "tabular", "data": ["wine"]}, "", id="a table for tables"),
+        pytest.param({"framework": "sklearn", "recipe": "tabular", "data": ["digits"]}, "", id="images as a table"),
+        pytest.param({"framework": "sklearn", "recipe": "image-classification"}, "spec.recipe.name: 'image-classification' is not a recipe of sklearn; there are: tabular", id="a recipe of another framework"),
+        pytest.param({"framework": "torch", "recipe": "image-classification", "data": ["wine", "digits"]}, "spec.data[0].builtin", id="two entries, train first"),
+    ],
+)  # fmt: skip
+def test_a_recipe_is_not_given_data_or_a_framework_that_it_cannot_use(spec: dict[str, Any], problem: str) -> None:
+    names = ["train", "other"]
+    data = [{"name": name, "builtin": builtin} for name, builtin in zip(names, spec.get("data", []), strict=False)]
+    said = [f"{one.field}: {one.message}" for one in problems({**spec, "recipe": {"name": spec["recipe"]}, "data": data})]
+    assert [one[: len(problem)] for one in said] == ([problem] if problem else [])
 
 
 def test_what_the_trainer_would_take_is_not_refused() -> None:

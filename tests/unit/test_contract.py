@@ -81,6 +81,17 @@ def test_torch_s_own_variables_are_on_the_page() -> None:
         assert f"`{name}`" in PAGE or name.startswith("TRAINWRIGHT_"), name
 
 
+def test_sklearn_s_own_variables_are_on_the_page_and_read() -> None:
+    builder = job().spec(framework="sklearn", workers=2, resources={"cpu": "2500m"})
+    given = environment(builder, index=1)
+    for name in given:
+        assert f"`{name}`" in PAGE or name.startswith("TRAINWRIGHT_"), name
+    assert (given["LOKY_MAX_CPU_COUNT"], given["OMP_NUM_THREADS"]) == ("2", "2")
+    read = RankEnvironment.read(given)
+    assert (read.rank, read.world_size, read.master_addr) == (1, 2, "digits-worker-0.digits.default.svc")
+    assert "LOKY_MAX_CPU_COUNT" not in environment(job().spec(framework="sklearn")), "no limit, nothing to hold joblib to"
+
+
 @pytest.mark.parametrize(
     ("builder", "words"),
     [
@@ -91,6 +102,7 @@ def test_torch_s_own_variables_are_on_the_page() -> None:
         ),
         (bare().spec(entrypoint={"module": "train"}), ["trainwright-launch", "module", "train"]),
         (bare().spec(command=["torchrun", "x.py"]), ["trainwright-launch", "command", "--", "torchrun", "x.py"]),
+        (bare().spec(framework="sklearn", command=["python", "x.py"]), ["trainwright-launch", "command", "--", "python", "x.py"]),
         (bare().command("sh", "-c", "true"), ["sh", "-c", "true"]),
     ],
 )

@@ -552,8 +552,9 @@ class TestWhatAUserMaySayOfPods:
         ("spec", "image"),
         [
             ({"recipe": None, "command": ["true"]}, "ghcr.io/trainwright/torch"),
-            ({"recipe": None, "command": ["true"], "image": "python:3"}, "ghcr.io/trainwright/torch"),
-            ({"recipe": None, "command": ["true"], "framework": "none"}, "ghcr.io/trainwright/torch"),
+            ({"recipe": None, "command": ["true"], "image": "python:3"}, "ghcr.io/trainwright/sklearn"),
+            ({"recipe": None, "command": ["true"], "framework": "none"}, "ghcr.io/trainwright/sklearn"),
+            ({"framework": "sklearn", "recipe": {"name": "tabular"}}, "ghcr.io/trainwright/sklearn"),
             ({"image": "example.com/mine:1"}, "example.com/mine"),
         ],
     )

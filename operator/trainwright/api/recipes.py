@@ -1,7 +1,7 @@
 """The recipes that ship in our own images, and what their configuration takes: wrong ones are refused before any pod starts.
 
 `recipes.json` is generated from the recipes' own models (`make generate`). The trainer has the last word; here only what is
-certain is refused: a recipe or a key that there is not, a value out of its bounds.
+certain is refused: a recipe or a key that there is not, a value out of its bounds, a builtin data set of another kind.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from trainwright.api.errors import FieldError
 
 @cache
 def known() -> dict[str, Any]:
-    """Every recipe by `<framework>/<recipe>`: the file it comes from, and the schema of its settings."""
+    """Every recipe by `<framework>/<recipe>`: the file it comes from, its builtin data sets, and the schema of its settings."""
     found: dict[str, Any] = json.loads((Path(__file__).parent / "recipes.json").read_text())
     return found
 
@@ -36,7 +36,19 @@ def problems(spec: dict[str, Any]) -> list[FieldError]:
         there = sorted(name.partition("/")[2] for name in known() if name.startswith(f"{framework}/"))
         message = f"{recipe['name']!r} is not a recipe of {framework}; there are: {', '.join(there) or 'none'}"
         return [FieldError("spec.recipe.name", message)]
-    return list(_settings_problems(recipe.get("config") or {}, settings["settings"]))
+    found = list(_settings_problems(recipe.get("config") or {}, settings["settings"]))
+    return found + list(_data_problems(spec.get("data") or [], recipe["name"], settings["builtins"]))
+
+
+def _data_problems(data: list[dict[str, Any]], recipe: str, builtins: list[str]) -> Iterator[FieldError]:
+    """Recipes train on the entry called train, else on the only one; what they don't look at is not refused."""
+    for index, entry in enumerate(data):
+        is_read = entry["name"] == "train" or len(data) == 1
+        if is_read and "builtin" in entry and entry["builtin"] not in builtins:
+            message = (
+                f"{entry['builtin']!r} is not what {recipe} trains on; accepted: {', '.join(builtins) or 'data of yours only'}"
+            )
+            yield FieldError(f"spec.data[{index}].builtin", message)
 
 
 def _settings_problems(config: dict[str, Any], schema: dict[str, Any]) -> Iterator[FieldError]:

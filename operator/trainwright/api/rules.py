@@ -112,6 +112,13 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         at="spec",
+        field="spec.resources.gpus",
+        cel="self.framework != 'sklearn' || !has(self.resources) || !has(self.resources.gpus) || self.resources.gpus == 0",
+        message="scikit-learn trains on CPUs: leave gpus out, and give workers more cpu, or the search more workers",
+        holds=lambda spec: spec["framework"] != "sklearn" or not spec.get("resources", {}).get("gpus"),
+    ),
+    Rule(
+        at="spec",
         field="spec.command",
         cel="!(self.framework == 'horovod' && has(self.command) && has(self.image))",
         message=(

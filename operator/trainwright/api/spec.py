@@ -34,11 +34,16 @@ class FrameworkName(StrEnum):
     TENSORFLOW = "tensorflow"
     HOROVOD = "horovod"
     JAX = "jax"
+    SKLEARN = "sklearn"
     NONE = "none"
 
 
 class Builtin(StrEnum):
     DIGITS = "digits"
+    BREAST_CANCER = "breast_cancer"
+    WINE = "wine"
+    IRIS = "iris"
+    DIABETES = "diabetes"
 
 
 class Resume(StrEnum):
@@ -219,7 +224,11 @@ class Data(Model):
 
     name: DataName = Field(description="Name of the entry; recipes train on the one called train, else on the only one.")
     builtin: Builtin | None = Field(
-        default=None, description="A real data set that ships in the images: digits (1,797 images of 8 × 8)."
+        default=None,
+        description=(
+            "A real data set that ships in the images: digits (1,797 images of 8 × 8, or those pixels as a table), and tables: "
+            "breast_cancer, wine, iris (classes) and diabetes (a number)."
+        ),
     )
     claim: ObjectName | None = Field(
         default=None,
@@ -377,7 +386,7 @@ class TrainingJobSpec(Model):
     """What to train, with what, on how many workers. All but runPolicy is fixed once the job exists."""
 
     framework: FrameworkName = Field(
-        description="Whose trainer image runs, and how its workers find each other: torch, tensorflow, horovod, jax; or none."
+        description="Whose trainer image runs, and how its workers meet: torch, tensorflow, horovod, jax, sklearn; or none."
     )
     image: Annotated[str, StringConstraints(pattern=r"^\S+$", max_length=1024)] | None = Field(
         default=None,

@@ -7,6 +7,7 @@ from trainwright.frameworks.base import Framework, Identity
 from trainwright.frameworks.horovod import Horovod
 from trainwright.frameworks.jax import Jax
 from trainwright.frameworks.none import NoFramework
+from trainwright.frameworks.sklearn import Sklearn
 from trainwright.frameworks.tensorflow import TensorFlow
 from trainwright.frameworks.torch import Torch
 
@@ -17,6 +18,7 @@ _FRAMEWORKS: dict[FrameworkName, Framework] = {
     FrameworkName.TENSORFLOW: TensorFlow(),
     FrameworkName.HOROVOD: Horovod(),
     FrameworkName.JAX: Jax(),
+    FrameworkName.SKLEARN: Sklearn(),
     FrameworkName.NONE: NoFramework(),
 }
 

@@ -14,7 +14,7 @@ FIRST_PORT, PORTS = 29500, 2000
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """One worker of one attempt. `nproc`: ranks in its pod; `gpus`: GPUs of it."""
+    """One worker of one attempt. `nproc`: ranks in its pod; `gpus`: GPUs of it; `threads`: of a rank, None without a limit."""
 
     job: str
     namespace: str
@@ -24,6 +24,7 @@ class Identity:
     index: int
     nproc: int
     gpus: int
+    threads: int | None = None
 
     @property
     def master(self) -> str:

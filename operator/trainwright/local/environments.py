@@ -54,7 +54,8 @@ async def ensure(folder: Path, progress: Callable[[str], None] = lambda _: None)
         uv = [sys.executable, "-m", "uv"]
         if not (venv / "bin" / "python").exists():
             await _run([*uv, "venv", "--quiet", "--python", sys.executable, str(venv)])
-        await _run([*uv, "pip", "install", "--quiet", "--python", python, *_locked_requirements(folder)])
+        # Every process of every worker loads these: compiled once, not at each start where Python may not write beside them.
+        await _run([*uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *_locked_requirements(folder)])
         if (build := folder / BUILD).exists():
             progress(f"building what {name} has no wheel of (minutes at first, then it is kept)")
             wheel = await _run([str(build), python])

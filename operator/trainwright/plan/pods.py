@@ -40,7 +40,7 @@ UPLOAD_GRACE_SECONDS = 120
 """Grace of a worker whose last checkpoint must reach object storage first."""
 DEFAULT_CHECKPOINT_SECONDS = 300
 _NODE_AWAY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
-FETCH_IMAGE = "torch"
+FETCH_IMAGE = "sklearn"
 _CONFINED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -49,6 +49,7 @@ def worker_pod(job: TrainingJob, index: int, settings: Settings) -> dict[str, An
     """The pod of one worker of the job's current attempt."""
     spec = job.spec
     chosen = framework(spec.framework)
+    nproc = max(1, spec.resources.gpus) if chosen.rank_a_gpu else 1
     who = Identity(
         job=job.name,
         namespace=job.namespace,
@@ -56,8 +57,9 @@ def worker_pod(job: TrainingJob, index: int, settings: Settings) -> dict[str, An
         attempt=job.attempt,
         workers=spec.workers,
         index=index,
-        nproc=max(1, spec.resources.gpus) if chosen.rank_a_gpu else 1,
+        nproc=nproc,
         gpus=spec.resources.gpus,
+        threads=max(1, whole_cores(spec.resources.cpu) // nproc) if spec.resources.cpu else None,
     )
     pod_volumes, mounts = volumes(job)
     environment = _environment(job, who)
@@ -189,8 +191,8 @@ def _environment(job: TrainingJob, who: Identity) -> list[dict[str, Any]]:
         values["TRAINWRIGHT_WORKSPACE_URI"] = remote_folder(spec.workspace.uri, job.namespace, job.name)
     if spec.recipe:
         values["TRAINWRIGHT_CONFIG"] = f"{CONFIG_DIR}/{CONFIG_FILE}"
-    if spec.resources.cpu:
-        values |= dict.fromkeys(_THREADS, str(max(1, whole_cores(spec.resources.cpu) // who.nproc)))
+    if who.threads is not None:
+        values |= dict.fromkeys(_THREADS, str(who.threads))
     if spec.code:
         values["PYTHONPATH"] = CODE_DIR
     values |= framework(spec.framework).environment(who)

@@ -10,7 +10,7 @@ import types
 import typing
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,6 +21,9 @@ from trainwright_runtime.exits import Exit, leave
 
 class Config(BaseModel):
     """What a recipe's configuration derives from."""
+
+    BUILTINS: ClassVar[tuple[str, ...]] = ()
+    """Builtin data sets that the recipe trains on."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

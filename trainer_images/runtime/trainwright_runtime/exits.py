@@ -35,6 +35,11 @@ CAUSE_OF_EXIT: dict[int, Cause] = {
     Exit.TERMINATED: Cause.TERMINATED,
 }
 
+
+class PeerLost(Exception):
+    """Another worker of the gang is gone; what it died of is told by itself, and the operator looks there."""
+
+
 MARK = "trainwright: "
 """Starts each line that the runtime itself writes into a log, so that it is told from the program's own."""
 

@@ -13,7 +13,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any
 
 MANIFEST = "manifest.json"
@@ -34,16 +34,21 @@ class Damaged(Exception):
 
 
 def write_sealed(path: Path, files: Mapping[str, Writer], facts: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Write the directory `path`, in place of one that may be there; returns its manifest.
+    """Write the directory `path`, in place of one that may be there; returns its manifest. Names may have folders: `a/b`.
 
     Raises what the writers and the file system raise, mostly OSError; what was there before is then as it was.
     """
+    for name in files:
+        if not _is_inside(name) or name == MANIFEST:
+            raise ValueError(f"{name!r} can't be a file of a sealed directory")
     aside = _hidden(path, "tmp")
     manifest: dict[str, Any] = {"format": FORMAT, **facts, "files": {}}
     try:
         aside.mkdir()
         for name, write in files.items():
+            (aside / name).parent.mkdir(parents=True, exist_ok=True)
             manifest["files"][name] = _write_file(aside / name, write)
+        _flush_folders(aside)
         seal = json.dumps(manifest, indent=1).encode()
         _write_file(aside / MANIFEST, lambda stream: stream.write(seal))
         _flush_directory(aside)
@@ -76,7 +81,7 @@ def parse_seal(content: bytes) -> Mapping[str, Any]:
     if manifest.get("format") != FORMAT:
         raise Damaged(f"{MANIFEST} has format {manifest.get('format')}; this runtime reads {FORMAT}")
     for name in manifest["files"]:
-        if PurePosixPath(name).is_absolute() or not {".", "..", ""}.isdisjoint(name.split("/")):
+        if not _is_inside(name):
             raise Damaged(f"{MANIFEST} names {name!r}, which is not inside of the directory")
     return manifest
 
@@ -93,6 +98,7 @@ def receive(path: Path, manifest: Mapping[str, Any], get: Callable[[str, Path], 
             (aside / name).parent.mkdir(parents=True, exist_ok=True)
             get(name, aside / name)
         verify(aside, manifest)
+        _flush_folders(aside)
         seal = json.dumps(manifest, indent=1).encode()
         _write_file(aside / MANIFEST, lambda stream: stream.write(seal))
         _flush_directory(aside)
@@ -190,6 +196,15 @@ def _write_file(path: Path, write: Writer) -> dict[str, Any]:
         stream.flush()
         os.fsync(stream.fileno())
     return {"sha256": hashing.digest.hexdigest(), "bytes": hashing.size}
+
+
+def _is_inside(name: str) -> bool:
+    return {".", "..", ""}.isdisjoint(name.split("/"))
+
+
+def _flush_folders(path: Path) -> None:
+    for folder in path.rglob("*/"):
+        _flush_directory(folder)
 
 
 def _flush_directory(path: Path) -> None:

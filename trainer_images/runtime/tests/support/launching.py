@@ -70,6 +70,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def builtin(name: str) -> str:
+    """The value of TRAINWRIGHT_DATA for one builtin data set."""
+    return json.dumps({"train": {"builtin": name}})
+
+
 class Worker:
     """One launcher process."""
 

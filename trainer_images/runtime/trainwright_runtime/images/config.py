@@ -13,6 +13,8 @@ from trainwright_runtime.config import Config
 class ImageConfig(Config):
     """What each framework's configuration of the recipe derives from; `model` and what else is its own it adds."""
 
+    BUILTINS = ("digits",)
+
     NEEDED_BY: ClassVar[dict[str, tuple[str, tuple[str, ...]]]] = {
         "momentum": ("optimizer", ("sgd",)),
         "schedule_factor": ("schedule", ("step", "exponential")),

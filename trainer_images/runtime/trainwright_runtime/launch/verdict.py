@@ -25,6 +25,7 @@ _TORCHRUN_STOPPED = f"{_TORCHRUN}multiprocessing.api.SignalException"
 _PEER_LOST = re.compile(
     r"gloo.*(closed by peer|reset by peer|Broken pipe|Timed out|Connection refused|Connect timeout)"
     r"|torch\.distributed\.Dist(Backend|Network|Store)Error"
+    r"|\btrainwright_runtime\.exits\.PeerLost\b"
     r"|Horovod has been shut down|JAX distributed service detected fatal errors"
     r"|ncclRemoteError|NCCL communicator was aborted|remote process exited",
     re.IGNORECASE,
