@@ -54,7 +54,7 @@ def test_digits_are_learned_by_two_workers(two_workers: Gang) -> None:
     verify(path, manifest)
     assert manifest["metrics"]["accuracy"] >= 0.97
     assert manifest["framework"] == "jax"
-    assert set(manifest["files"]) == {"model.msgpack", "model.stablehlo", "report.json", "curves.png"}
+    assert set(manifest["files"]) == {"model.msgpack", "model.stablehlo", "report.json", "report.html", "curves.png"}
     assert manifest["signature"]["inputs"][0]["shape"] == [-1, 8, 8, 1]
 
 

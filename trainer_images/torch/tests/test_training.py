@@ -101,7 +101,7 @@ def test_the_artifact_is_sealed_and_says_what_it_is(two_workers: Finished) -> No
     verify(path, manifest)
     assert (
         set(manifest["files"])
-        == {"model.pt", "model.pt2", "report.json", "curves.png"}
+        == {"model.pt", "model.pt2", "report.json", "report.html", "curves.png"}
         == {p.name for p in path.iterdir()} - {"manifest.json"}
     )
     assert manifest["framework"] == "torch"

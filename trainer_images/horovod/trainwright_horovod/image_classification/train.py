@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 
-import horovod
 import horovod.torch as hvd
 import torch
 import torch.nn.functional as F
@@ -123,7 +122,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
         shape = (channels, height, width)
         files = model_files(model, shape)
         path = artifact.save(
-            environment, config, images, run, scores, framework=("horovod", horovod.__version__), shape=shape, model=files
+            environment, config, images, run, scores, framework="horovod", package="horovod", shape=shape, model=files
         )
         say(f"test accuracy {scores.accuracy:.4f}, macro F1 {scores.macro_f1:.4f}; model and report in {path}")
     hvd.barrier()

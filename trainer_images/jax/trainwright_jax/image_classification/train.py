@@ -123,8 +123,9 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     run.log(test_loss=scores.loss, test_accuracy=scores.accuracy, test_f1=scores.macro_f1)
     if gang.rank == 0:
         files = model_files(lambda batch: model.apply({"params": parameters}, batch, training=False), parameters, images.shape)
-        library = ("jax", jax.__version__)
-        path = artifact.save(environment, config, images, run, scores, framework=library, shape=images.shape, model=files)
+        path = artifact.save(
+            environment, config, images, run, scores, framework="jax", package="jax", shape=images.shape, model=files
+        )
         say(f"test accuracy {scores.accuracy:.4f}, macro F1 {scores.macro_f1:.4f}; model and report in {path}")
     gang.any(False)
     gang.disband()

@@ -1,23 +1,26 @@
-"""What a finished training of an image classifier leaves behind, whatever the framework: a model, a report, and a picture.
-
-Sealed with a manifest and put in place by a rename: whoever finds a model finds a whole one.
-"""
+"""What a finished training of an image classifier leaves behind, whatever the framework: a model, its manifest, a report."""
 
 from __future__ import annotations
 
-import io
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from trainwright_runtime import artifact, reporting
 from trainwright_runtime.environment import RankEnvironment
+from trainwright_runtime.histogram import of_numbers
 from trainwright_runtime.images.config import ImageConfig
 from trainwright_runtime.images.data import ImageData
 from trainwright_runtime.images.scores import Scores
+from trainwright_runtime.reporting import Curve, Report
 from trainwright_runtime.run import BaseRun
-from trainwright_runtime.sealed import Writer, write_sealed
+from trainwright_runtime.sealed import Writer
+
+MAX_IMAGES = 2000
+"""Of the training part: enough for a histogram, and no second pass over a large data set."""
 
 
 def save(
@@ -27,93 +30,106 @@ def save(
     run: BaseRun,
     scores: Scores,
     *,
-    framework: tuple[str, str],
+    framework: str,
+    package: str,
     shape: tuple[int, int, int],
     model: Mapping[str, Writer],
 ) -> Path:
     """Write the artifact, sealed; returns its directory.
 
-    `framework`: name and version; `shape`: of one image as the model takes it; `model`: the files that the framework makes of it.
+    `framework`: its name in the API; `package`: the distribution that is it; `shape`: of one image as the model takes it;
+    `model`: the files that the framework makes of it.
     """
-    path = environment.artifact_dir or Path("artifacts")
-    path.parent.mkdir(parents=True, exist_ok=True)
     metrics = {"accuracy": scores.accuracy, "macro_f1": scores.macro_f1, "loss": scores.loss}
-    f1 = dict(zip(images.classes, scores.f1, strict=True))
-    report = {
-        "test": {**metrics, "f1": f1, "confusion": scores.confusion},
+    about = artifact.Model(
+        framework=framework,
+        package=package,
+        recipe="image-classification",
+        step=run.steps,
+        inputs=[artifact.Tensor(name="images", dtype="float32", shape=(-1, *shape), range=(0.0, 1.0))],
+        outputs=[artifact.Tensor(name="logits", dtype="float32", shape=(-1, len(images.classes)))],
+        classes=images.classes,
+        metrics=metrics,
+        data=images.fingerprint,
+        features=_features(images),
+    )
+    course = {
+        "test": {**metrics, "f1": dict(zip(images.classes, scores.f1, strict=True)), "confusion": scores.confusion},
         "classes": images.classes,
         "epochs": run.state["epochs"],
         "losses": run.state["losses"],
         "steps": run.steps,
         "worldSize": environment.world_size,
-        "config": config.model_dump(),
     }
-    report_text = json.dumps(report, indent=1).encode()
-    picture = draw(run.state, run.steps, scores, images.classes)
-    facts = {
-        "framework": framework[0],
-        "frameworkVersion": framework[1],
-        "recipe": "image-classification",
-        "job": environment.job,
-        "uid": environment.uid,
-        "attempt": environment.attempt,
-        "time": time.time(),
-        "step": run.steps,
-        "signature": {
-            "inputs": [{"name": "images", "dtype": "float32", "shape": [-1, *shape], "range": [0.0, 1.0]}],
-            "outputs": [{"name": "logits", "dtype": "float32", "shape": [-1, len(images.classes)]}],
-            "classes": images.classes,
+    report = _report(environment, config, images, run, scores, recipe=f"{framework} · image-classification")
+    return artifact.write(environment, about, {**model, **reporting.files(report, more=course)})
+
+
+def _features(images: ImageData) -> dict[str, Any]:
+    """Brightness (mean) and contrast (standard deviation) of training images, each from 0 to 1."""
+    taken = np.linspace(0, len(images.train) - 1, min(MAX_IMAGES, len(images.train)), dtype=int).tolist()
+    pixels, _ = images.train.take(taken)
+    flat = pixels.reshape(len(pixels), -1)
+    return {"brightness": of_numbers(flat.mean(1)), "contrast": of_numbers(flat.std(1))}
+
+
+def _report(
+    environment: RankEnvironment, config: ImageConfig, images: ImageData, run: BaseRun, scores: Scores, *, recipe: str
+) -> Report:
+    from trainwright_runtime.reporting.scores import classification  # noqa: PLC0415 - scikit-learn takes seconds
+
+    cells = [(row, column, count) for row, counts in enumerate(scores.confusion) for column, count in enumerate(counts)]
+    truth = [images.classes[row] for row, _, count in cells for _ in range(count)]
+    taken_for = [images.classes[column] for _, column, count in cells for _ in range(count)]
+    test = classification(truth, taken_for, images.classes)
+    epochs = run.state["epochs"]
+    an_epoch = run.steps / max(1, len(epochs))
+    curves = [
+        Curve(
+            title="Loss",
+            x_label="epoch",
+            y_label="cross-entropy",
+            log=True,
+            lines={
+                "training": [[step / an_epoch, loss] for step, loss in run.state["losses"]],
+                "validation": [[record["epoch"] + 1, record["val_loss"]] for record in epochs],
+            },
+        ),
+        Curve(
+            title="Validation",
+            x_label="epoch",
+            y_label="share",
+            lines={
+                "accuracy": [[record["epoch"] + 1, record["val_accuracy"]] for record in epochs],
+                "macro F1": [[record["epoch"] + 1, record["val_f1"]] for record in epochs],
+            },
+        ),
+    ]
+    last = epochs[-1]
+    return Report(
+        title=environment.job,
+        recipe=f"{recipe} · {getattr(config, 'model', '')}",
+        summary=(
+            f"Accuracy {scores.accuracy:.1%} on {test['rows']} test images of {len(images.classes)} classes; always guessing the "
+            f"most frequent class reaches {test['baseline']:.1%}."
+        ),
+        metrics={
+            "test_accuracy": scores.accuracy,
+            "test_f1": scores.macro_f1,
+            "test_loss": scores.loss,
+            "val_accuracy": last["val_accuracy"],
+            "val_loss": last["val_loss"],
         },
-        "metrics": metrics,
-        "data": images.fingerprint,
-    }
-    files: dict[str, Writer] = {
-        **model,
-        "report.json": lambda stream: stream.write(report_text),
-        "curves.png": lambda stream: stream.write(picture),
-    }
-    write_sealed(path, files, facts)
-    return path
-
-
-def draw(history: dict[str, Any], steps: int, scores: Scores, classes: tuple[str, ...]) -> bytes:
-    """Curves and confusion matrix as a PNG."""
-    # Only the one rank that draws has to wait for matplotlib.
-    import matplotlib  # noqa: PLC0415
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot  # noqa: PLC0415
-
-    figure, (curves, matrix) = pyplot.subplots(1, 2, figsize=(12, 5), layout="constrained")
-    epochs = [record["epoch"] + 1 for record in history["epochs"]]
-    per_epoch = steps / epochs[-1]
-    curves.plot(
-        [step / per_epoch for step, _ in history["losses"]],
-        [loss for _, loss in history["losses"]],
-        label="training loss",
-        alpha=0.7,
+        evaluation=test,
+        curves=curves,
+        config=config.model_dump(mode="json"),
+        environment={
+            "images": str(images),
+            "data": f"sha256 {images.fingerprint['sha256'][:16]}…",
+            "steps": run.steps,
+            "ranks": environment.world_size,
+            "workers": environment.workers,
+            "attempt": environment.attempt,
+            "finished": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+        },
     )
-    curves.plot(epochs, [record["val_loss"] for record in history["epochs"]], label="validation loss")
-    curves.set(xlabel="epoch", ylabel="loss", yscale="log")
-    share = curves.twinx()
-    share.plot(epochs, [record["val_accuracy"] for record in history["epochs"]], color="tab:green", label="validation accuracy")
-    share.set(ylabel="accuracy", ylim=(0, 1.01))
-    handles = [*curves.get_lines(), *share.get_lines()]
-    curves.legend(handles, [str(line.get_label()) for line in handles], loc="center right")
-
-    matrix.imshow(scores.confusion, cmap="Blues")
-    matrix.set(xlabel="taken for", ylabel="class", title=f"test accuracy {scores.accuracy:.4f}, macro F1 {scores.macro_f1:.4f}")
-    if len(classes) <= 30:
-        matrix.set_xticks(range(len(classes)), classes, rotation=90 if max(map(len, classes)) > 2 else 0)
-        matrix.set_yticks(range(len(classes)), classes)
-        half = max(map(max, scores.confusion)) / 2
-        for row, counts in enumerate(scores.confusion):
-            for column, count in enumerate(counts):
-                if count:
-                    matrix.text(
-                        column, row, str(count), ha="center", va="center", color="white" if count > half else "black", fontsize=8
-                    )
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    pyplot.close(figure)
-    return buffer.getvalue()

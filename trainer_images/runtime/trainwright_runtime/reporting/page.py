@@ -29,7 +29,7 @@ def render(report: Report) -> str:
         headlines=metrics[:HEADLINES],
         more=metrics[HEADLINES:],
         figures={title: base64.b64encode(png(draw, height)).decode() for title, (draw, height) in all_of(report).items()},
-        config=yaml.safe_dump(report.data()["config"], sort_keys=False, allow_unicode=True, default_flow_style=None),
+        config=yaml.safe_dump(report.data()["config"], sort_keys=False, allow_unicode=True, default_flow_style=False),
     )
     return html
 

@@ -59,11 +59,14 @@ class Report:
         return data
 
 
-def files(report: Report) -> dict[str, Writer]:
-    """`report.json`, `report.html` (all pictures inside) and `curves.png`, as `sealed.write_sealed` takes them."""
+def files(report: Report, *, more: Mapping[str, Any] | None = None) -> dict[str, Writer]:
+    """`report.json`, `report.html` (all pictures inside) and `curves.png`, as `sealed.write_sealed` takes them.
+
+    `more` is what a recipe keeps in `report.json` beside what the page shows.
+    """
     from trainwright_runtime.reporting import figures, page  # noqa: PLC0415 - matplotlib and jinja2
 
-    text = json.dumps(report.data(), indent=1, ensure_ascii=False, default=str).encode()
+    text = json.dumps({**report.data(), **(more or {})}, indent=1, ensure_ascii=False, default=str).encode()
     html = page.render(report).encode()
     picture = figures.overview(report)
     return {

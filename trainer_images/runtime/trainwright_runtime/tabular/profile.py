@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-BINS = 20
+from trainwright_runtime.histogram import of_numbers
+
 MAX_LISTED = 100
 """Words of a categorical column that are counted one by one; the rarest beyond are counted together."""
 
@@ -36,14 +37,4 @@ def histogram(column: Any) -> dict[str, Any]:
             "others": int(counts.iloc[MAX_LISTED:].sum()),
             "missing": int((column == "").sum()),
         }
-    values = column.dropna().to_numpy(dtype="float64")
-    # Bins of equal width would put all but a handful of rows into one as soon as there is an outlier.
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1))) if len(values) else np.array([0.0, 1.0])
-    if len(edges) == 1:
-        edges = np.array([edges[0] - 0.5, edges[0] + 0.5])
-    return {
-        "kind": "numeric",
-        "edges": [float(edge) for edge in edges],
-        "counts": [int(count) for count in np.histogram(values, edges)[0]],
-        "missing": int(column.isna().sum()),
-    }
+    return of_numbers(column.to_numpy(dtype="float64", na_value=np.nan))

@@ -136,7 +136,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
         shape = (channels, height, width)
         files = model_files(model, shape)
         path = artifact.save(
-            environment, config, images, run, scores, framework=("torch", torch.__version__), shape=shape, model=files
+            environment, config, images, run, scores, framework="torch", package="torch", shape=shape, model=files
         )
         say(f"test accuracy {scores.accuracy:.4f}, macro F1 {scores.macro_f1:.4f}; model and report in {path}")
     if world_size > 1:
