@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from trainwright_runtime.checkpoint import Checkpoint, CheckpointStore, NoUsableCheckpoint, Superseded
 from trainwright_runtime.environment import RankEnvironment
+from trainwright_runtime.events import Events
 from trainwright_runtime.exits import Exit, leave, say
 from trainwright_runtime.gang import Gang
 from trainwright_runtime.progress import reporter
@@ -50,6 +51,8 @@ class BaseRun(ABC):
         self._gang = gang
         self._reporter = reporter()
         self._reporter.report(total_steps=total_steps, main_metric=main_metric)
+        workspace = self.environment.workspace
+        self._events = Events(workspace / "logs" / "tensorboard" if workspace is not None and gang.rank == 0 else None)
         self._policy = self.environment.checkpoint
         self._store = self._open_store()
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trainwright-checkpoint")
@@ -108,6 +111,7 @@ class BaseRun(ABC):
         self.steps, self.epoch, self.position = facts["step"], facts["epoch"], facts["position"]
         self._saved_step = self.steps
         self._reporter.report(resumed_from=self.steps, epoch=self.epoch)
+        self._events.go_on_from(self.steps + 1)
         self._reporter.checkpoint_found(step=self.steps, path=path, written=facts["time"])
         if self._gang.rank == 0:
             say(f"resumed from {name}: epoch {self.epoch}, {self.position} samples into it")
@@ -134,6 +138,7 @@ class BaseRun(ABC):
         metrics = None
         if loss is not None and now - self._loss_read >= LOSS_SECONDS:
             metrics = {"loss": self._loss_of(loss)}
+            self._events.write(self.steps, metrics)
             self._loss_read = now
         self._reporter.report(step=self.steps, epoch=self.epoch, samples=taken, metrics=metrics)
         stop, save = self._gang.meet(stop=self._stop_asked.is_set(), save=self._is_save_due_by_time(now))
@@ -145,6 +150,7 @@ class BaseRun(ABC):
     def log(self, **metrics: float) -> None:
         """Report metrics by name, such as `val_accuracy`."""
         self._reporter.report(metrics=metrics)
+        self._events.write(self.steps, metrics)
 
     def save(self) -> None:
         """Take a checkpoint now. Every rank must call it; it returns when the state is copied, before it is written."""
@@ -168,6 +174,7 @@ class BaseRun(ABC):
         self.save()
         self._settle(must_succeed=True)
         self._writer.shutdown()
+        self._events.close()
         self._reporter.flush()
         stop = self._gang.any(self._stop_asked.is_set())
         signal.signal(signal.SIGTERM, self._handler_before)
@@ -256,6 +263,7 @@ class BaseRun(ABC):
 
     def _leave(self) -> NoReturn:
         self._reporter.close()
+        self._events.close()
         self._gang.disband()
         kept = "its checkpoint is written" if self._store is not None else "there is no checkpoint directory to save to"
         leave(Exit.TERMINATED, f"asked to stop: left after step {self.steps}, {kept}")

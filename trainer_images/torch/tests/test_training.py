@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import signal
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,6 +138,27 @@ def test_progress_is_shown_while_it_trains(two_workers: Finished) -> None:
 
 def test_checkpoints_are_kept_as_asked(two_workers: Finished) -> None:
     assert sorted(path.name for path in (two_workers.workspace / "checkpoints").iterdir()) == ["step-200", "step-250", "step-300"]
+
+
+def test_tensorboard_reads_its_events(two_workers: Finished) -> None:
+    values: dict[str, list[float]] = {}
+    for path in (two_workers.workspace / "logs/tensorboard").iterdir():
+        for event in events(path.read_bytes()):
+            for value in event.summary.value:
+                values.setdefault(value.tag, []).append(value.simple_value)
+    assert len(values["val_accuracy"]) == 15
+    assert len(values["loss"]) == 300
+    assert values["test_accuracy"] == pytest.approx([two_workers.report["test"]["accuracy"]])
+
+
+def events(content: bytes) -> Iterator[Any]:
+    """TFRecord: length, its checksum, the event, its checksum."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    while content:
+        (length,) = struct.unpack("<Q", content[:8])
+        yield Event.FromString(content[12 : 12 + length])
+        content = content[16 + length :]
 
 
 # --- any number of workers --------------------------------------------------------------------------------------------
