@@ -1,4 +1,4 @@
-"""A training's metrics as TensorBoard reads them: `logs/tensorboard/` of the workspace, a line for each metric over all attempts."""
+"""A training's metrics as TensorBoard reads them: `logs/tensorboard/` of the workspace, a line a metric over all attempts."""
 
 from __future__ import annotations
 
