@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainwright.api.job import TrainingJob
-from trainwright.api.spec import CleanPodPolicy
+from trainwright.api.policies import CleanPodPolicy
 from trainwright.observe.observed import Observed
 from trainwright.observe.workers import Worker
 from trainwright.plan.types import Deletion, Settings

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from trainwright.api.causes import Cause
 from trainwright.api.job import TrainingJob
+from trainwright.api.policies import FailureAction, FailureMatch, RestartPolicy
 from trainwright.api.reasons import Reason
-from trainwright.api.spec import FailureAction, FailureMatch, RestartPolicy
 from trainwright.observe.failure import Failure
 
 
