@@ -101,7 +101,7 @@ def load(sources: Sequence[DataSource], config: ImageConfig) -> ImageData:
         return _directory(source.path, config)
     if source.builtin != "digits":
         raise InvalidConfig(f"spec.data {source.name!r} has the value builtin: {source.builtin}; accepted: digits")
-    given = config.model_fields_set & {"image_size", "image_channels", "loader_workers"}
+    given = config.model_fields_set & {"image_size", "image_channels", "loader_workers", "cache"}
     if given:
         raise InvalidConfig(f"key {min(given)!r} has no effect with builtin: digits; it goes with a directory of images")
     return _digits()

@@ -27,6 +27,7 @@ _PEER_LOST = re.compile(
     r"|torch\.distributed\.Dist(Backend|Network|Store)Error"
     r"|\btrainwright_runtime\.exits\.PeerLost\b"
     r"|Horovod has been shut down|JAX distributed service detected fatal errors"
+    r"|tensorflow\..*UnavailableError|Collective ops is aborted by"
     r"|ncclRemoteError|NCCL communicator was aborted|remote process exited",
     re.IGNORECASE,
 )
