@@ -1,0 +1,22 @@
+"""Shared by the tests of the tensorflow image: gangs of real processes."""
+
+from __future__ import annotations
+
+import os
+
+# Read when TensorFlow is loaded, by this process and by those that it starts.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from launching import Gang
+
+
+@pytest.fixture
+def gang(tmp_path: Path) -> Iterator[Gang]:
+    """Real workers; none may be left at the end."""
+    gang = Gang(tmp_path)
+    yield gang
+    gang.end()

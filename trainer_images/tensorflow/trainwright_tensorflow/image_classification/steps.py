@@ -1,0 +1,84 @@
+"""One step of every replica, of training and of evaluation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from trainwright_runtime.tensorflow.state import is_seed
+
+SUM, MEAN = tf.distribute.ReduceOp.SUM, tf.distribute.ReduceOp.MEAN
+
+
+def training_step(
+    strategy: tf.distribute.Strategy, model: keras.Model, augmentation: keras.Sequential, optimizer: Any, *, jit: bool
+) -> Any:
+    """A function of images, labels and the weight of each sample's loss, one of each for each replica.
+
+    It changes the model by the sum of all replicas' gradients, and returns each replica's part of the loss.
+    """
+    has_scale = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    statistics = [variable for variable in model.non_trainable_variables if not is_seed(variable)]
+
+    def gradients_of(inputs: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        with tf.GradientTape() as tape:
+            logits = model(inputs, training=True)
+            loss = weight * tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+            scaled = optimizer.scale_loss(loss)
+        return loss, tape.gradient(scaled, model.trainable_variables)
+
+    compiled = tf.function(gradients_of, jit_compile=True, reduce_retracing=True) if jit else gradients_of
+
+    def of_a_replica(inputs: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+        replica = tf.distribute.get_replica_context()
+        changed = augmentation(inputs, training=True) if augmentation.layers else inputs
+        loss, gradients = compiled(changed, labels, weight)
+        if has_scale:
+            gradients = agreed(gradients, replica)
+        # The optimizer sums the gradients over the replicas itself.
+        optimizer.apply(gradients, model.trainable_variables)
+        if statistics:
+            # Batch normalisation keeps them for each replica, from its share alone.
+            for variable, mean in zip(
+                statistics, replica.all_reduce(MEAN, [tf.convert_to_tensor(one) for one in statistics]), strict=True
+            ):
+                variable.assign(mean)
+        return loss
+
+    @tf.function(reduce_retracing=True)
+    def step(inputs: Any, labels: Any, weight: Any) -> Any:
+        return strategy.run(of_a_replica, args=(inputs, labels, weight))
+
+    return step
+
+
+def agreed(gradients: list[tf.Tensor], replica: Any) -> list[tf.Tensor]:
+    """The gradients, or none but NaN in every replica when one has some that aren't finite.
+
+    Keras asks each replica for itself whether to take a step in fp16, and one that doesn't leaves the others waiting for ever.
+    """
+    faults = tf.add_n([tf.cast(tf.reduce_any(~tf.math.is_finite(one)), tf.float32) for one in gradients])
+    together = replica.all_reduce(SUM, faults)
+    return [tf.where(together > 0, tf.constant(float("nan"), one.dtype), one) for one in gradients]
+
+
+def evaluation_step(strategy: tf.distribute.Strategy, model: keras.Model, *, classes: int) -> Any:
+    """A function of images, labels and which samples count, one of each for each replica: sums of the loss, and confusion."""
+
+    def of_a_replica(inputs: tf.Tensor, labels: tf.Tensor, counted: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits = model(inputs, training=False)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        return {
+            "loss": tf.reduce_sum(tf.where(counted, tf.cast(losses, tf.float64), 0.0)),
+            "confusion": tf.math.confusion_matrix(
+                labels, tf.argmax(logits, 1), num_classes=classes, weights=tf.cast(counted, tf.int32)
+            ),
+        }
+
+    @tf.function(reduce_retracing=True)
+    def step(inputs: Any, labels: Any, counted: Any) -> Any:
+        return strategy.run(of_a_replica, args=(inputs, labels, counted))
+
+    return step

@@ -1,0 +1,159 @@
+"""Trains an image classifier on any number of workers, from top to bottom: set up, data, model, loop, test, save.
+
+The loop is one of our own over a Keras 3 model, because `fit` of Keras 3 can't be used with several workers (keras#20585).
+Gradients are summed over the replicas' shares of the global batch, however it is shared out, so the loss curve doesn't depend on
+the number of workers. Everything that must survive a stop is in `run` (see `trainwright_runtime.tensorflow`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from trainwright_runtime.config import InvalidConfig
+from trainwright_runtime.environment import RankEnvironment
+from trainwright_runtime.exits import Exit, leave, say
+from trainwright_runtime.images import artifact, history
+from trainwright_runtime.images.data import Images, load
+from trainwright_runtime.images.order import plan_epoch
+from trainwright_runtime.images.scores import Scores
+from trainwright_runtime.tensorflow import Run
+from trainwright_runtime.tensorflow.gang import TensorFlowGang
+from trainwright_tensorflow.image_classification.config import TrainingConfig
+from trainwright_tensorflow.image_classification.devices import POLICIES, build_optimizer, choose_strategy
+from trainwright_tensorflow.image_classification.feed import Kept, Replicas, batches, evaluation_shares
+from trainwright_tensorflow.image_classification.files import model_files
+from trainwright_tensorflow.image_classification.models import build, build_augmentation, tell_replicas_apart
+from trainwright_tensorflow.image_classification.steps import evaluation_step, training_step
+
+
+def train(environment: RankEnvironment, config: TrainingConfig) -> None:
+    """The whole training of one worker."""
+    # --- set up -------------------------------------------------------------------------------------------------------
+    try:
+        images = load(environment.data, config)
+        classes = len(images.classes)
+        keras.utils.set_random_seed(config.seed)
+        keras.config.set_dtype_policy(POLICIES[config.precision])
+        strategy = choose_strategy(config, environment)
+        with strategy.scope():
+            model = build(config.model, shape=images.shape, classes=classes, dropout=config.dropout)
+            augmentation = build_augmentation(config.augment)
+            optimizer = build_optimizer(config)
+            optimizer.build(model.trainable_variables)
+    except InvalidConfig as error:
+        leave(Exit.INVALID_CONFIG, str(error))
+    gang = TensorFlowGang(strategy)
+    replicas = Replicas(strategy, worker=gang.rank, workers=gang.size)
+    if environment.is_main:
+        device = "GPU" if tf.config.get_visible_devices("GPU") else "CPU"
+        count = f"{replicas.total} replica{'s' if replicas.total > 1 else ''}"
+        say(f"{gang.size} worker{'s' if gang.size > 1 else ''}, {count} on {device}: {images}")
+
+    # --- model --------------------------------------------------------------------------------------------------------
+    generators = [layer.generator for layer in augmentation.layers]
+    tell_replicas_apart(model, generators, first=replicas.here[0])
+    take_step = training_step(strategy, model, augmentation, optimizer, jit=config.jit)
+    look_at = evaluation_step(strategy, model, classes=classes)
+
+    def scores_on(part: Images) -> Scores:
+        """Scores over all these images, each replica having looked at its share: the same on every worker."""
+        shares = list(evaluation_shares(len(part), batch=-(-config.global_batch // replicas.total), replicas=replicas))
+        drawn = batches(part, [indices for step in shares for indices, _ in step], loader_workers=config.loader_workers)
+        loss, confusion = 0.0, np.zeros((classes, classes))
+        for step in shares:
+            inputs, labels = zip(*(next(drawn) for _ in step), strict=True)
+            counted = [np.arange(len(indices)) < count for indices, count in step]
+            seen = look_at(*(replicas.distribute(values) for values in (inputs, labels, counted)))
+            loss += sum(map(float, replicas.results(seen["loss"])))
+            confusion += sum(replicas.results(seen["confusion"]))
+        total = replicas.total_of(np.append(confusion.ravel(), loss))
+        return Scores(loss=float(total[-1]) / len(part), confusion=total[:-1].reshape(classes, classes).astype(int).tolist())
+
+    # --- loop ---------------------------------------------------------------------------------------------------------
+    training_images = Kept(images.train, images.shape) if config.cache else images.train
+    steps_an_epoch = -(-len(training_images) // config.global_batch)
+    run = Run(
+        model=model,
+        optimizer=optimizer,
+        strategy=strategy,
+        generators=generators,
+        state=history.beginning(),
+        total_steps=config.epochs * steps_an_epoch,
+        main_metric="val_accuracy",
+        gang=gang,
+    )
+    run.resume()
+    for epoch in run.epochs(0 if run.state["finished"] else config.epochs):
+        rate = optimizer.learning_rate = config.learning_rate_at(epoch)
+        plans = [
+            plan_epoch(
+                len(training_images),
+                epoch=epoch,
+                seed=config.seed,
+                start=run.position,
+                global_batch=config.global_batch,
+                rank=replica,
+                world_size=replicas.total,
+            )
+            for replica in replicas.here
+        ]
+        steps = list(zip(*plans, strict=True))
+        parts = [share.micro_batches[0] for step in steps for share in step]
+        drawn = batches(training_images, parts, loader_workers=config.loader_workers)
+        for step in steps:
+            inputs, labels = zip(*(next(drawn) for _ in step), strict=True)
+            weights = [np.float32(0.0 if share.is_padding else 1.0 / share.samples) for share in step]
+            loss = take_step(*(replicas.distribute(values) for values in (inputs, labels, weights)))
+            time.sleep(config.step_delay_seconds)
+            if history.is_point_due(run, config):
+                history.add_point(run, float(replicas.total_of(sum(replicas.results(loss)))))
+            run.step(samples=step[0].samples)
+
+        scores = scores_on(images.validation)
+        if history.end_epoch(run, config, scores=scores, rate=rate, weights=lambda: copied(model)):
+            break
+    run.state["finished"] = True
+    run.close()
+
+    # --- test and save ------------------------------------------------------------------------------------------------
+    if run.state["best_weights"] is not None:
+        model.set_weights(run.state["best_weights"])
+    # Each worker's own, so that a log tells whether they have learnt the same.
+    say(f"weights of worker {gang.rank}: sha256 {digest(model)}")
+    scores = scores_on(images.test)
+    run.log(test_loss=scores.loss, test_accuracy=scores.accuracy, test_f1=scores.macro_f1)
+    if environment.is_main:
+        keras.config.set_dtype_policy("float32")
+        plain = build(config.model, shape=images.shape, classes=classes, dropout=config.dropout)
+        plain.set_weights(model.get_weights())
+        with tempfile.TemporaryDirectory() as folder:
+            path = artifact.save(
+                environment,
+                config,
+                images,
+                run,
+                scores,
+                framework=("tensorflow", tf.__version__),
+                shape=images.shape,
+                model=model_files(plain, Path(folder)),
+            )
+        say(f"test accuracy {scores.accuracy:.4f}, macro F1 {scores.macro_f1:.4f}; model and report in {path}")
+    gang.disband()
+
+
+def digest(model: keras.Model) -> str:
+    """One number for all weights: equal only if they are equal to the bit."""
+    return hashlib.sha256(b"".join(weight.tobytes() for weight in model.get_weights())).hexdigest()
+
+
+def copied(model: keras.Model) -> list[Any]:
+    """The model's weights as they are now."""
+    return [np.array(weight) for weight in model.get_weights()]
