@@ -141,7 +141,8 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
                 images,
                 run,
                 scores,
-                framework=("tensorflow", tf.__version__),
+                framework="tensorflow",
+                package="tensorflow",
                 shape=images.shape,
                 model=model_files(plain, Path(folder)),
             )
