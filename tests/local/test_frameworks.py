@@ -44,7 +44,7 @@ def kill_worker(job: dict[str, Any], index: int) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("framework", ["horovod", "jax"])
+@pytest.mark.parametrize("framework", ["horovod", "jax", "tensorflow"])
 async def test_a_killed_worker_costs_steps_and_the_digits_are_learned(twin: RunningTwin, space: str, framework: str) -> None:
     name = f"{framework}-digits"
     job = yaml.safe_load((SAMPLES / f"{name}.yaml").read_text())
@@ -61,8 +61,15 @@ async def test_a_killed_worker_costs_steps_and_the_digits_are_learned(twin: Runn
     assert manifest["metrics"]["accuracy"] >= 0.97
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    ("sample", "says"), [("horovod-script", "2 ranks, accuracy 0.9"), ("jax-script", "2 processes, accuracy 0.9")]
+    ("sample", "says"),
+    [
+        ("horovod-script", "2 ranks, accuracy 0.9"),
+        ("jax-script", "2 processes, accuracy 0.9"),
+        ("tensorflow-keras-fit", "1 replicas, accuracy 0.9"),
+        ("tensorflow-mwms-fit", "worker 0 of 2, accuracy 0.9"),
+    ],
 )
 async def test_a_script_without_a_line_of_ours(twin: RunningTwin, space: str, sample: str, says: str) -> None:
     twin.kubectl("apply", "-n", space, "-f", SAMPLES / f"{sample}.yaml")

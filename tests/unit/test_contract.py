@@ -92,6 +92,18 @@ def test_sklearn_s_own_variables_are_on_the_page_and_read() -> None:
     assert "LOKY_MAX_CPU_COUNT" not in environment(job().spec(framework="sklearn")), "no limit, nothing to hold joblib to"
 
 
+def test_tensorflow_s_own_variables_are_on_the_page_and_hold_it_to_its_cores() -> None:
+    builder = job().spec(framework="tensorflow", workers=2, resources={"cpu": "1500m"})
+    given = environment(builder, index=1)
+    for name in given:
+        assert f"`{name}`" in PAGE or name.startswith("TRAINWRIGHT_"), name
+    assert (given["TF_NUM_INTRAOP_THREADS"], given["TF_NUM_INTEROP_THREADS"]) == ("1", "2")
+    cluster, task = json.loads(given["TF_CONFIG"]).values()
+    assert task == {"type": "worker", "index": 1}
+    assert len({address.rpartition(":")[2] for address in cluster["worker"]}) == 2, "pods that share a machine need a port each"
+    assert "TF_CONFIG" not in environment(job().spec(framework="tensorflow")), "one worker has nobody to find"
+
+
 @pytest.mark.parametrize(
     ("builder", "words"),
     [

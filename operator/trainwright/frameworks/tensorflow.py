@@ -16,13 +16,17 @@ class TensorFlow:
     rank_a_gpu = False
 
     def environment(self, who: Identity) -> dict[str, str]:
+        given = meeting(who)
+        if who.threads is not None:
+            # TensorFlow starts a thread for each core of the node, whatever OpenMP is told. One more for what waits for others.
+            given |= {"TF_NUM_INTRAOP_THREADS": str(who.threads), "TF_NUM_INTEROP_THREADS": str(max(2, who.threads))}
         if who.workers == 1:
-            return meeting(who)
+            return given
         # Every worker listens, on all addresses of its machine: pods that share one need a port each.
         ports = [FIRST_PORT + (who.port - FIRST_PORT + index) % PORTS for index in range(who.workers)]
         workers = [f"{worker_address(who.job, who.namespace, index)}:{port}" for index, port in enumerate(ports)]
         config = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": who.index}}
-        return {"TF_CONFIG": json.dumps(config), **meeting(who)}
+        return {"TF_CONFIG": json.dumps(config), **given}
 
     def command(self, spec: TrainingJobSpec) -> list[str]:
         return launcher_command(spec)
