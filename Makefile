@@ -24,7 +24,7 @@ test: setup  ## all tests; builds what they need
 test-%:
 	@echo "test: trainer image $*"
 	@.venv/bin/uv pip install --quiet --python trainer_images/$*/.venv/bin/python --require-hashes -r trainer_images/$*/requirements-dev.lock
-	@cd trainer_images && $*/.venv/bin/python -m pytest $(if $(filter torch,$*),runtime/tests) $*/tests
+	@cd trainer_images && $*/.venv/bin/pytest $(if $(filter torch,$*),runtime/tests) $*/tests
 
 unit: setup  ## the tests that need no cluster and no torch: seconds
 	@$(PY) -m pytest tests/unit

@@ -236,8 +236,11 @@ def test_a_rank_that_only_lost_its_peer_does_not_take_the_blame(gang: Gang) -> N
         ("torch.distributed.DistBackendError: NCCL error: remote process exited or there was a network error", "PeerLost"),
         ("torch.distributed.DistNetworkError: The server socket has failed to listen: address already in use", "Error"),
         ("ConnectionResetError: [Errno 104] Connection reset by peer", "Error"),
+        ("tensorflow.python.framework.errors_impl.UnavailableError: {{node CollectiveGatherV2}} Socket closed", "PeerLost"),
+        ("Collective ops is aborted by: Deadline Exceeded RPC: /tensorflow.CoordinationService/Heartbeat", "PeerLost"),
+        ("tensorflow.python.framework.errors_impl.ResourceExhaustedError: OOM when allocating tensor", "Error"),
     ],
-    ids=["gloo", "nccl", "port taken", "the user's own connection"],
+    ids=["gloo", "nccl", "port taken", "the user's own connection", "tensorflow", "a peer that stands still", "no memory"],
 )
 def test_a_lost_peer_is_told_from_an_error_of_ones_own(gang: Gang, line: str, cause: str) -> None:
     text = f"import sys\nprint('Traceback (most recent call last):')\nprint('  File')\nprint({line!r})\nsys.exit(1)\n"

@@ -52,7 +52,8 @@ class Staging:
         """The variables' values by their place and name. What was returned before for this prefix is overwritten."""
         copied = {}
         for number, variable in enumerate(variables):
-            value = np.asarray(raw(variable).numpy())
+            # Not `.numpy()`, which would be a copy as well, and one into fresh memory.
+            value = np.asarray(tf.convert_to_tensor(raw(variable)))
             name = f"{number:05d} {name_of(variable)}"
             kept = self._kept.get(prefix + name)
             if kept is None or kept.shape != value.shape or kept.dtype != value.dtype:
