@@ -58,7 +58,7 @@ class Run(BaseRun):
     ) -> None:
         strategy = strategy or tf.distribute.get_strategy()
         super().__init__(gang or TensorFlowGang(strategy), state=state, total_steps=total_steps, main_metric=main_metric)
-        if not optimizer.built:
+        if not getattr(optimizer, "built", False):
             with strategy.scope():
                 optimizer.build(model.trainable_variables)
         self._variables = {
