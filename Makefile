@@ -29,7 +29,7 @@ test-%:
 unit: setup  ## the tests that need no cluster and no torch: seconds
 	@$(PY) -m pytest tests/unit
 
-bench: setup  ## what Trainwright costs beside a floor, held to bounds; a quarter of an hour (BENCH=quick: 3 minutes)
+bench: setup  ## what Trainwright costs beside a floor, held to bounds; twenty minutes
 	@PYTHONPATH=tools $(PY) -m bench
 
 bench-quick: setup  ## the short bench

@@ -10,6 +10,7 @@ from bench.results import Figure
 from bench.workload import small_job, usual_job
 from bench.world import NAMESPACE, Requests, World
 from trainwright.cluster.port import PODS, TRAINING_JOBS, Object
+from trainwright.controller.operator import RESYNC_SECONDS
 
 WITHIN_SECONDS = 240.0
 WORKERS = 4
@@ -37,6 +38,8 @@ async def burden(world: World, *, jobs: int, seconds: float) -> list[Figure]:
     memory = world.operator.memory_info().rss / MEGABYTE
     await _finish(world, jobs)
     await asyncio.sleep(10)
+    # A whole round of comparing with lists: more than a window that happens to miss it, less than one that is all of it.
+    seconds = RESYNC_SECONDS
     world.say(f"  {jobs} jobs have ended; the operator is watched for {seconds:g} s")
     idle = await _load(world, seconds)
     after = world.operator.memory_info().rss / MEGABYTE
