@@ -29,7 +29,9 @@ class _Tensors(Dataset[Batch]):
 
     def __getitems__(self, indices: list[int]) -> Batch:
         images, labels = self._images.take(indices)
-        return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
+        # Not `contiguous()`: with one channel that leaves strides that DDP warns of.
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
+        return pixels, torch.from_numpy(labels)
 
 
 def batches(images: Images, index_lists: Sequence[list[int]], *, loader_workers: int) -> Iterator[Batch]:
