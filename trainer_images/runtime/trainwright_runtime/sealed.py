@@ -6,13 +6,14 @@ one, seals them as the last; then the directory is renamed. A reader that finds 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,21 +42,12 @@ def write_sealed(path: Path, files: Mapping[str, Writer], facts: Mapping[str, An
     for name in files:
         if not _is_inside(name) or name == MANIFEST:
             raise ValueError(f"{name!r} can't be a file of a sealed directory")
-    aside = _hidden(path, "tmp")
     manifest: dict[str, Any] = {"format": FORMAT, **facts, "files": {}}
-    try:
+    with _aside(path, manifest) as aside:
         aside.mkdir()
         for name, write in files.items():
             (aside / name).parent.mkdir(parents=True, exist_ok=True)
             manifest["files"][name] = _write_file(aside / name, write)
-        _flush_folders(aside)
-        seal = json.dumps(manifest, indent=1).encode()
-        _write_file(aside / MANIFEST, lambda stream: stream.write(seal))
-        _flush_directory(aside)
-        _put_in_place(aside, path)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
     return manifest
 
 
@@ -91,21 +83,12 @@ def receive(path: Path, manifest: Mapping[str, Any], get: Callable[[str, Path], 
 
     Raises Damaged when what came isn't what the manifest says; nothing is left then.
     """
-    aside = _hidden(path, "tmp")
-    try:
+    with _aside(path, manifest) as aside:
         aside.mkdir(parents=True)
         for name in manifest["files"]:
             (aside / name).parent.mkdir(parents=True, exist_ok=True)
             get(name, aside / name)
         verify(aside, manifest)
-        _flush_folders(aside)
-        seal = json.dumps(manifest, indent=1).encode()
-        _write_file(aside / MANIFEST, lambda stream: stream.write(seal))
-        _flush_directory(aside)
-        _put_in_place(aside, path)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
 
 
 def verify(path: Path, manifest: Mapping[str, Any]) -> None:
@@ -141,6 +124,22 @@ def recover(parent: Path, pattern: str) -> None:
 
 def _hidden(path: Path, why: str) -> Path:
     return path.with_name(f".{path.name}.{why}-{uuid.uuid4().hex[:8]}")
+
+
+@contextlib.contextmanager
+def _aside(path: Path, manifest: Mapping[str, Any]) -> Iterator[Path]:
+    """A place to make the directory in; afterwards it is sealed with the manifest and put in place, or gone after a failure."""
+    aside = _hidden(path, "tmp")
+    try:
+        yield aside
+        _flush_folders(aside)
+        seal = json.dumps(manifest, indent=1).encode()
+        _write_file(aside / MANIFEST, lambda stream: stream.write(seal))
+        _flush_directory(aside)
+        _put_in_place(aside, path)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
 
 
 def _put_in_place(aside: Path, path: Path) -> None:

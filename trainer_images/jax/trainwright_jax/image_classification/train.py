@@ -27,7 +27,7 @@ from trainwright_runtime.images.order import Step, plan_epoch
 from trainwright_runtime.images.scores import Scores
 from trainwright_runtime.jax import Run
 from trainwright_runtime.jax.gang import JaxGang, meet
-from trainwright_runtime.jax.run import local
+from trainwright_runtime.jax.run import copied, local
 
 
 def train(environment: RankEnvironment, config: TrainingConfig) -> None:
@@ -109,16 +109,16 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
             run.step(samples=step.samples)
 
         scores = scores_on(run.tree["parameters"], images.validation)
-        copied = lambda: jax.tree.map(lambda leaf: np.array(local(leaf)), run.tree["parameters"])  # noqa: E731
-        if history.end_epoch(run, config, scores=scores, rate=config.learning_rate_at(epoch), weights=copied):
+        rate = config.learning_rate_at(epoch)
+        if history.end_epoch(run, config, scores=scores, rate=rate, weights=lambda: copied(run.tree["parameters"])):
             break
     run.state["finished"] = True
     run.close()
 
     # --- test and save ------------------------------------------------------------------------------------------------
-    parameters = jax.tree.map(lambda leaf: np.array(local(leaf)), run.tree["parameters"])
-    if run.state["best_weights"] is not None:
-        parameters = run.state["best_weights"]
+    parameters = run.state["best_weights"]
+    if parameters is None:
+        parameters = copied(run.tree["parameters"])
     scores = scores_on(parameters, images.test)
     run.log(test_loss=scores.loss, test_accuracy=scores.accuracy, test_f1=scores.macro_f1)
     if gang.rank == 0:

@@ -52,7 +52,7 @@ class Run(BaseRun):
         if self._gang.rank != 0:
             return None
         # Copied, because an update that donates its buffers writes over them.
-        tree = jax.tree.map(lambda leaf: np.array(local(leaf)), serialization.to_state_dict(self.tree))
+        tree = copied(serialization.to_state_dict(self.tree))
         state = serialization.msgpack_serialize({"state": self.state, "facts": self._facts_now()})
         return {
             TREE: lambda stream: stream.write(serialization.msgpack_serialize(tree)),
@@ -67,6 +67,11 @@ class Run(BaseRun):
         self.state.update(rest["state"])
         facts: Mapping[str, Any] = rest["facts"]
         return facts
+
+
+def copied(tree: Any) -> Any:
+    """A tree of replicated arrays as numpy arrays of its own."""
+    return jax.tree.map(lambda leaf: np.array(local(leaf)), tree)
 
 
 def local(leaf: Any) -> Any:
