@@ -49,11 +49,11 @@ async def measure(groups: tuple[str, ...], figures: list[Figure], *, quick: bool
         say("a control plane with simulated nodes")
         async with world(say) as there:
             await _in_world(there, groups, figures, quick=quick)
-    if {"step", "checkpoint", "recovery"} & set(groups):
-        await environments.ensure(checkout() / "trainer_images" / "torch", say)
     if "step" in groups:
-        say("a step under the runtime beside the same loop bare")
-        figures += await training.steps(ranks=(1,) if quick else (1, 2), say=say)
+        say("a step, or a fit, under the runtime beside the same bare")
+        figures += await training.steps(quick=quick, say=say)
+    if {"checkpoint", "recovery"} & set(groups):
+        await environments.ensure(checkout() / "trainer_images" / "torch", say)
     if "checkpoint" in groups:
         say("a checkpoint of 200 MB beside torch.save")
         figures.append(await training.checkpoint(repeats=5 if quick else 11, say=say))
@@ -90,7 +90,7 @@ async def run(options: argparse.Namespace) -> int:
         about["loadAfter"] = os.getloadavg()
         known = read_ranges(Path(__file__).with_name("ranges.toml").read_text())
         names = {figure.name for figure in figures}
-        expected = [one for one in known if one.name in names or (not options.only and (one.quick or not options.quick))]
+        expected = [one for one in known if one.name in names or (one.group in groups and (one.quick or not options.quick))]
         table = rows([one.for_information() if options.shared_machine and one.timed else one for one in expected], figures)
         report.show(console, table)
         path = report.write(checkout() / "build" / "bench", table, about)
