@@ -7,6 +7,13 @@ from typing import Any
 import horovod.torch as hvd
 
 from trainwright_runtime.gang import Gang
+from trainwright_runtime.startup import RENDEZVOUS, STARTUP
+
+
+@STARTUP.part(RENDEZVOUS)
+def meet() -> None:
+    """Join the gang: from here on Horovod knows its ranks."""
+    hvd.init()
 
 
 class HorovodGang(Gang):

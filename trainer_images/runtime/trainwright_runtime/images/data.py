@@ -19,6 +19,7 @@ from trainwright_runtime.config import InvalidConfig
 from trainwright_runtime.environment import DataSource
 from trainwright_runtime.images.config import ImageConfig
 from trainwright_runtime.images.order import split
+from trainwright_runtime.startup import DATA, STARTUP
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
@@ -90,6 +91,7 @@ class ImageData:
         return f"{sizes} in {len(self.classes)} classes"
 
 
+@STARTUP.part(DATA)
 def load(sources: Sequence[DataSource], config: ImageConfig) -> ImageData:
     """The data of this job; raises InvalidConfig when it can't be told which, or it can't be used."""
     by_name = {source.name: source for source in sources}
