@@ -12,14 +12,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import cost, recovery, report, start, training
+from bench import cost, recipes, recovery, report, start, training
 from bench.results import Figure, passed, read_ranges, rows
 from bench.world import World, world
 from trainwright.local import environments
 from trainwright.local.binaries import ControlPlaneUnavailable
 from trainwright.local.paths import checkout
 
-GROUPS = ("start", "growth", "cost", "step", "checkpoint", "recovery")
+GROUPS = ("start", "growth", "cost", "step", "checkpoint", "recovery", "startup", "quality")
+WHOLE = ("start", "growth", "cost", "step", "checkpoint", "recovery")
 IN_WORLD = ("start", "growth", "cost")
 QUICK = ("start", "cost", "step", "checkpoint")
 
@@ -60,6 +61,9 @@ async def measure(groups: tuple[str, ...], figures: list[Figure], *, quick: bool
     if "recovery" in groups:
         say("a worker is killed on the local twin")
         figures.append(await recovery.recovery(repeats=3, say=say))
+    if asked := {"startup", "quality"} & set(groups):
+        repeats = 1 if quick else 3
+        figures += await recipes.measure(quality="quality" in asked, startup="startup" in asked, repeats=repeats, say=say)
 
 
 async def _in_world(there: World, groups: tuple[str, ...], figures: list[Figure], *, quick: bool) -> None:
@@ -81,7 +85,7 @@ async def _in_world(there: World, groups: tuple[str, ...], figures: list[Figure]
 
 
 async def run(options: argparse.Namespace) -> int:
-    groups = tuple(options.only or (QUICK if options.quick else GROUPS))
+    groups = tuple(options.only or (QUICK if options.quick else WHOLE))
     about = report.machine() | {"quick": options.quick, "groups": groups}
     figures: list[Figure] = []
     try:
