@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import GROUPS
+from bench.recipes import RECIPES, STARTS, started
 from bench.results import Figure, Range, Verdict, judge, passed, read_ranges, rows
+from bench.training import PACES
 from trainwright.local.binaries import KWOK
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
@@ -81,6 +83,15 @@ def test_the_committed_ranges_can_be_read_and_each_has_a_word_for_the_table() ->
     assert all(one.what and one.unit for one in ranges)
     assert {one.group for one in ranges} == set(GROUPS)
     assert any(one.quick for one in ranges)
+
+
+def test_each_framework_that_is_measured_has_its_ranges_and_no_range_waits_for_one_that_is_not() -> None:
+    found: dict[str, set[str]] = {}
+    for one in read_ranges(RANGES.read_text()):
+        found.setdefault(one.group, set()).add(one.name)
+    assert {pace.name for pace in PACES} == found["step"]
+    assert {recipe.figure for recipe in RECIPES} == found["quality"]
+    assert {started(recipe, workers) for recipe, workers in STARTS} == found["startup"]
 
 
 def test_the_nodes_are_simulated_by_the_version_that_is_built() -> None:

@@ -63,7 +63,7 @@ async def measure(groups: tuple[str, ...], figures: list[Figure], *, quick: bool
         figures.append(await recovery.recovery(repeats=3, say=say))
     if asked := {"startup", "quality"} & set(groups):
         repeats = 1 if quick else 3
-        figures += await recipes.measure(quality="quality" in asked, startup="startup" in asked, repeats=repeats, say=say)
+        await recipes.measure(figures, quality="quality" in asked, startup="startup" in asked, repeats=repeats, say=say)
 
 
 async def _in_world(there: World, groups: tuple[str, ...], figures: list[Figure], *, quick: bool) -> None:

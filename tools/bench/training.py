@@ -20,8 +20,9 @@ from trainwright.local.addresses import free_port
 from trainwright.local.paths import checkout
 
 TOOLS = Path(__file__).parents[1]
-STEPS = 800
-SEARCHES = 12
+STEPS = 2000
+QUICK_STEPS = 800
+SEARCHES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +38,14 @@ class Pace:
     ranks: int = 1
     """Only torch's script starts several, and it alone is told."""
 
-    def arguments(self) -> tuple[str, ...]:
-        if self.image != "torch":
-            return (str(self.turns),)
-        return str(self.ranks), str(self.turns), str(free_port("127.0.0.1"))
+    def arguments(self, *, quick: bool) -> tuple[str, ...]:
+        turns = str(min(self.turns, QUICK_STEPS) if quick else self.turns)
+        return (turns,) if self.image != "torch" else (str(self.ranks), turns, str(free_port("127.0.0.1")))
 
 
 PACES = (
     Pace(name="step", image="torch", script="torch_step", quick=True),
-    Pace(name="step-gang", image="torch", script="torch_step", ranks=2, what="a step of two ranks"),
+    Pace(name="step-gang", image="torch", script="torch_step", ranks=2, turns=QUICK_STEPS, what="a step of two ranks"),
     Pace(name="step-horovod", image="horovod", script="horovod_step"),
     Pace(name="step-jax", image="jax", script="jax_step"),
     Pace(name="step-tensorflow", image="tensorflow", script="tensorflow_step"),
@@ -60,7 +60,7 @@ async def steps(*, quick: bool, say: Callable[[str], None]) -> list[Figure]:
         if quick and not pace.quick:
             continue
         await environments.ensure(checkout() / "trainer_images" / pace.image, say)
-        measured = await _trainer(pace.image, pace.script, *pace.arguments(), threads=1)
+        measured = await _trainer(pace.image, pace.script, *pace.arguments(quick=quick), threads=1)
         pairs = zip(measured["managed"], measured["bare"], strict=True)
         figure = Figure(
             name=pace.name,
