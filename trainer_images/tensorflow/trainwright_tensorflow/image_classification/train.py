@@ -106,7 +106,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
         ]
         steps = list(zip(*plans, strict=True))
         parts = [share.micro_batches[0] for step in steps for share in step]
-        drawn = batches(training_images, parts, loader_workers=config.loader_workers)
+        drawn = run.data(batches(training_images, parts, loader_workers=config.loader_workers))
         for step in steps:
             inputs, labels = zip(*(next(drawn) for _ in step), strict=True)
             weights = [np.float32(0.0 if share.is_padding else 1.0 / share.samples) for share in step]
