@@ -25,6 +25,7 @@ from trainwright_runtime.images import artifact, history
 from trainwright_runtime.images.data import Images, load
 from trainwright_runtime.images.scores import Scores, Tally
 from trainwright_runtime.order import plan_epoch
+from trainwright_runtime.progress import report
 from trainwright_runtime.tensorflow import Run
 from trainwright_runtime.tensorflow.gang import TensorFlowGang
 from trainwright_tensorflow.image_classification.config import TrainingConfig
@@ -74,6 +75,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
             answers = replicas.results(look_at(replicas.distribute(inputs)))
             for logits, truth, (_, count) in zip(answers, labels, step, strict=True):
                 tally.add(logits[:count], truth[:count])
+            report()
         return tally.scores(gang)
 
     # --- loop ---------------------------------------------------------------------------------------------------------
