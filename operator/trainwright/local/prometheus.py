@@ -54,18 +54,29 @@ def _unpacked(progress: Progress) -> dict[str, Path]:
         return {}
     progress("fetching Debian's package of Prometheus")
     cache().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache()) as aside:
-        fetched = subprocess.run(["apt-get", "download", PACKAGE], cwd=aside, capture_output=True, check=False)
-        packages = list(Path(aside).glob("*.deb"))
-        if fetched.returncode != 0 or not packages:
-            return {}
-        content = Path(aside) / "content"
-        if subprocess.run(["dpkg-deb", "--extract", packages[0], content], capture_output=True, check=False).returncode != 0:
+    with tempfile.TemporaryDirectory(dir=cache()) as directory:
+        aside = Path(directory)
+        package = _downloaded(aside)
+        content = aside / "content"
+        if package is None or not _works("dpkg-deb", "--extract", str(package), str(content)):
             return {}
         _folder().parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(_folder(), ignore_errors=True)
         content.rename(_folder())
     return _there()
+
+
+def _downloaded(aside: Path) -> Path | None:
+    """The package's file; by lists of packages of our own where the machine's are missing or old."""
+    lists = [f"-oDir::State::lists={aside / 'lists'}", f"-oDir::Cache={aside / 'cache'}"]
+    (aside / "lists" / "partial").mkdir(parents=True)
+    if not _works("apt-get", "download", PACKAGE, cwd=aside) and _works("apt-get", *lists, "update"):
+        _works("apt-get", *lists, "download", PACKAGE, cwd=aside)
+    return next(iter(aside.glob(f"{PACKAGE}_*.deb")), None)
+
+
+def _works(*command: str, cwd: Path | None = None) -> bool:
+    return subprocess.run(command, cwd=cwd, capture_output=True, check=False).returncode == 0
 
 
 def command(program: Path, state: Path, *, address: str, operator: str) -> list[str]:

@@ -93,7 +93,7 @@ METRICS = (
     WorkerMetric(
         name="trainwright_startup_seconds",
         kind="labelled",
-        help="Time from the start of this process to its first step, by part: import, data, model, rendezvous, first step, …",
+        help="Time from the start of this process to its first step, by part, such as import or rendezvous.",
         source="startup",
         labels=("rank", "part"),
     ),
