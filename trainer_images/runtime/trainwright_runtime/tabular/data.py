@@ -53,6 +53,16 @@ class TabularData:
     fingerprint: dict[str, Any]
     histograms: dict[str, Any]
 
+    @property
+    def main_metric(self) -> str:
+        """The measure that a model for this task is known by, as scikit-learn names its scorer."""
+        return "accuracy" if self.task == "classification" else "r2"
+
+    @property
+    def sizes(self) -> str:
+        """Rows of each part, for whoever reads a log or a report."""
+        return f"{len(self.train):,} training, {len(self.validation):,} validation, {len(self.test):,} test"
+
 
 def load(sources: Sequence[DataSource], config: TabularConfig) -> TabularData:
     """The data of this job; raises InvalidConfig, naming the key or the column, where it can't be learned from."""
