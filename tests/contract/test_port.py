@@ -166,6 +166,14 @@ class TestTrainingJobs:
             pytest.param({"recipe": None}, "spec", id="nothing to run"),
             pytest.param({"framework": "none"}, "spec.framework", id="a recipe without a framework"),
             pytest.param({"framework": "sklearn", "resources": {"gpus": 1}}, "spec.resources.gpus", id="GPUs for sklearn"),
+            pytest.param(
+                {"framework": "tensorflow", "env": [{"name": "KERAS_BACKEND", "value": "jax"}]}, "spec.env", id="Keras over JAX"
+            ),
+            pytest.param(
+                {"framework": "tensorflow", "env": [{"name": "TF_USE_LEGACY_KERAS", "value": "1"}]},
+                "spec.env",
+                id="a recipe over Keras 2",
+            ),
             pytest.param({"env": [{"name": "RANK", "value": "1"}]}, "spec.env[0]", id="a reserved variable"),
             pytest.param({"env": [{"name": "TRAINWRIGHT_JOB", "value": "1"}]}, "spec.env[0]", id="a reserved prefix"),
             pytest.param(

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from test_story import digits, step, until
+from test_story import digits, step
 
+from support.jobs import apply, until
 from support.twin import TRAINWRIGHT, RunningTwin
 from support.waiting import eventually
 from trainwright.local.slowdisk import Load
@@ -35,7 +35,7 @@ async def training(twin: RunningTwin, room: str, *, epochs: int = 20, **spec: An
     """A training with checkpoints, far from its end."""
     job = digits(step_delay_seconds=0.05, epochs=epochs)
     job["spec"] |= {"checkpoint": {"everySteps": 5}, "workers": 1, **spec}
-    twin.kubectl("apply", "-n", room, "-f", "-", stdin=yaml.safe_dump(job))
+    apply(twin, room, job)
     return await until(twin, room, lambda status: (status.get("checkpoint") or {}).get("step", 0) >= 5)
 
 

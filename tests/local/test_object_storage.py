@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-import yaml
 
+from support.jobs import apply, get, kill_worker, sample
 from support.object_store import ObjectStore
-from support.twin import ROOT, RunningTwin
+from support.twin import RunningTwin
 from support.waiting import eventually
 from trainwright.local.addresses import free_port
 
@@ -30,14 +27,9 @@ def store(tmp_path: Path) -> Iterator[ObjectStore]:
 
 
 def digits(store: ObjectStore, **spec: Any) -> dict[str, Any]:
-    job: dict[str, Any] = yaml.safe_load((ROOT / "manifests/samples/digits.yaml").read_text())
+    job = sample("digits")
     job["spec"] |= {"workspace": {"uri": "s3://runs/team"}, "env": store.env()} | spec
     return job
-
-
-def get(twin: RunningTwin, space: str) -> dict[str, Any]:
-    found: dict[str, Any] = twin.kubectl.json("get", "tj", "digits", "-n", space)
-    return {"status": {}} | found
 
 
 async def ended(twin: RunningTwin, space: str) -> dict[str, Any]:
@@ -55,16 +47,6 @@ async def saved(twin: RunningTwin, space: str) -> dict[str, Any]:
     return found
 
 
-def kill_worker(job: dict[str, Any], index: int) -> None:
-    wanted = {"TRAINWRIGHT_UID": job["metadata"]["uid"], "TRAINWRIGHT_WORKER_INDEX": str(index)}
-    for process in psutil.process_iter():
-        try:
-            if wanted.items() <= process.environ().items():
-                os.kill(process.pid, signal.SIGKILL)
-        except (psutil.Error, ProcessLookupError):
-            continue
-
-
 def verify(folder: Path) -> None:
     """Every file of a sealed directory is there as its manifest says."""
     files = json.loads((folder / "manifest.json").read_text())["files"]
@@ -74,7 +56,7 @@ def verify(folder: Path) -> None:
 
 
 async def test_a_lost_worker_costs_steps_and_not_the_training(twin: RunningTwin, space: str, store: ObjectStore) -> None:
-    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(digits(store)))
+    apply(twin, space, digits(store))
     checkpoint = await saved(twin, space)
     assert checkpoint["path"] == f"s3://runs/team/{space}/digits/checkpoints/step-{checkpoint['step']}"
     # Worker 0 has the only disk with newer checkpoints; it goes with it.
@@ -97,7 +79,7 @@ async def test_a_lost_worker_costs_steps_and_not_the_training(twin: RunningTwin,
 
 
 async def test_a_suspended_job_goes_on_from_what_the_store_has(twin: RunningTwin, space: str, store: ObjectStore) -> None:
-    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(digits(store)))
+    apply(twin, space, digits(store))
     await saved(twin, space)
     assert twin.cli("suspend", "digits", "-n", space).returncode == 0
     await eventually(lambda: "pod/" not in twin.kubectl("get", "pods", "-n", space, "-o", "name"), within=60, every=0.1)
@@ -112,7 +94,7 @@ async def test_a_suspended_job_goes_on_from_what_the_store_has(twin: RunningTwin
 async def test_a_store_that_is_away_for_a_while_delays_and_loses_nothing(
     twin: RunningTwin, space: str, store: ObjectStore
 ) -> None:
-    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(digits(store)))
+    apply(twin, space, digits(store))
     await saved(twin, space)
     store.stop()
 
@@ -128,7 +110,7 @@ async def test_a_store_that_is_away_for_a_while_delays_and_loses_nothing(
 
 async def test_a_key_that_does_not_fit_is_said(twin: RunningTwin, space: str, store: ObjectStore) -> None:
     job = digits(store, env=store.env(secret="wrong"), runPolicy={"backoffLimit": 0})
-    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(job))
+    apply(twin, space, job)
     status = await ended(twin, space)
     assert status["phase"] == "Failed"
     assert f"s3://runs/team/{space}/digits" in status["reason"]
@@ -137,11 +119,11 @@ async def test_a_key_that_does_not_fit_is_said(twin: RunningTwin, space: str, st
 
 async def test_units_of_a_search_survive_the_disk_of_worker_zero(twin: RunningTwin, space: str, store: ObjectStore) -> None:
     """Only its disk has them, and it goes with its pod; the next attempt's worker 0 finds in the store what had arrived there."""
-    job = yaml.safe_load((ROOT / "manifests/samples/sklearn-search.yaml").read_text())
+    job = sample("sklearn-search")
     job["metadata"]["name"] = "digits"
     job["spec"] |= {"workspace": {"uri": "s3://runs/team"}, "env": store.env()}
     job["spec"]["recipe"]["config"]["unit_delay_seconds"] = 1.0
-    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(job))
+    apply(twin, space, job)
     folder = store.bucket / "team" / space / "digits"
     (arrived,) = await eventually(lambda: list(folder.glob("checkpoints/search-*/attempt-1.json")), within=120, every=0.2)
     there = json.loads(arrived.read_text())["units"]

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from pathlib import Path
-from typing import Any
 
-import yaml
-from test_story import SAMPLES, get, step, until, worker_pids
+from test_story import step
 
+from support.jobs import SAMPLES, apply, get, kill_worker, sample, succeeded, until
 from support.twin import RunningTwin
-
-
-def sample(name: str) -> dict[str, Any]:
-    (job,) = [one for one in yaml.safe_load_all((SAMPLES / f"{name}.yaml").read_text()) if one["kind"] == "TrainingJob"]
-    return job
 
 
 async def test_the_samples_run_to_success(twin: RunningTwin, space: str) -> None:
     for name in ("sklearn-tabular", "sklearn-script", "torch-tabular"):
         twin.kubectl("apply", "-n", space, "-f", SAMPLES / f"{name}.yaml")
-    done = lambda status: status.get("phase") == "Succeeded"  # noqa: E731
     for name in ("sklearn-tabular", "torch-tabular"):
-        status = await until(twin, space, done, name=name, within=200)
+        status = await succeeded(twin, space, name, within=200)
         assert status["metrics"]["test_accuracy"] >= 0.95
         assert status["progress"]["percent"] == 100
-    await until(twin, space, done, name="sklearn-script", within=150)
+    await succeeded(twin, space, "sklearn-script", within=150)
     assert "accuracy 1.000 on 45 wines" in twin.cli("logs", "sklearn-script", "-n", space).stdout
 
 
@@ -35,11 +26,10 @@ async def test_a_killed_worker_of_a_search_costs_what_it_had_in_hand(twin: Runni
     """The pods get half a core each, so each does one unit at a time; the kept units are those of all attempts."""
     job = sample("sklearn-search")
     job["spec"]["recipe"]["config"]["unit_delay_seconds"] = 0.3
-    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(job))
+    apply(twin, space, job)
     await until(twin, space, lambda status: step(status) >= 8, name="sklearn-search", within=150)
-    for pid in worker_pids(get(twin, space, "sklearn-search"), 1):
-        os.kill(pid, signal.SIGKILL)
-    status = await until(twin, space, lambda status: status.get("phase") == "Succeeded", name="sklearn-search", within=150)
+    kill_worker(get(twin, space, "sklearn-search"), 1)
+    status = await succeeded(twin, space, "sklearn-search", within=150)
     assert (status["attempt"], status["restarts"]["failure"]) == (2, 1)
     assert status["restarts"]["last"]["pod"] == "sklearn-search-a1-worker-1"
     assert status["progress"]["resumedFrom"] >= 8

@@ -3,55 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 from pathlib import Path
 from typing import Any
 
-import psutil
 import yaml
 
-from support.twin import ROOT, RunningTwin
+from support.jobs import SAMPLES, apply, get, kill_worker, sample, succeeded, until
+from support.twin import RunningTwin
 from support.waiting import eventually
-
-SAMPLES = ROOT / "manifests" / "samples"
 
 
 def digits(**changes: Any) -> dict[str, Any]:
     """The demo's job, with changes to its recipe's configuration."""
-    job: dict[str, Any] = yaml.safe_load((SAMPLES / "digits.yaml").read_text())
+    job = sample("digits")
     job["spec"]["recipe"]["config"] |= changes
     return job
-
-
-def get(twin: RunningTwin, space: str, name: str = "digits") -> dict[str, Any]:
-    job = twin.kubectl.json("get", "tj", name, "-n", space)
-    job.setdefault("status", {})
-    return job
-
-
-async def until(twin: RunningTwin, space: str, condition: Any, *, name: str = "digits", within: float = 90) -> dict[str, Any]:
-    def met() -> dict[str, Any] | None:
-        job = get(twin, space, name)
-        assert job["status"].get("phase") != "Failed", job["status"]
-        return job if condition(job["status"]) else None
-
-    job: dict[str, Any] = await eventually(met, within=within, every=0.2)
-    return job["status"]  # type: ignore[no-any-return]
-
-
-def worker_pids(job: dict[str, Any], index: int) -> list[int]:
-    """Every process of one worker of a job."""
-    wanted = {"TRAINWRIGHT_UID": job["metadata"]["uid"], "TRAINWRIGHT_WORKER_INDEX": str(index)}
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if wanted.items() <= process.environ().items():
-                found.append(process.pid)
-        except psutil.Error:
-            continue
-    return sorted(found)
 
 
 def step(status: dict[str, Any]) -> int:
@@ -63,17 +30,16 @@ def artifacts(status: dict[str, Any]) -> Path:
 
 
 async def test_a_killed_worker_and_a_killed_operator_cost_steps_and_not_the_training(twin: RunningTwin, space: str) -> None:
-    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(digits()))
+    apply(twin, space, digits())
     await until(twin, space, lambda status: step(status) >= 60)
 
     operator = twin.twin._processes.process("operator")
     assert operator is not None
-    for pid in worker_pids(get(twin, space), 1):
-        os.kill(pid, signal.SIGKILL)
+    kill_worker(get(twin, space), 1)
     operator.kill()
     assert twin.cli("up", "--name", "t").returncode == 0
 
-    status = await until(twin, space, lambda status: status.get("phase") == "Succeeded")
+    status = await succeeded(twin, space)
     assert status["attempt"] == 2
     assert status["restarts"]["failure"] == 1
     last = status["restarts"]["last"]
@@ -94,7 +60,7 @@ async def test_a_pod_deleted_by_hand_saves_on_its_way_out_and_is_not_counted(twi
     job = digits(step_delay_seconds=0.1)
     job["spec"]["checkpoint"] = {"everySteps": 100_000}
     job["spec"]["runPolicy"] = {"backoffLimit": 0}
-    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(job))
+    apply(twin, space, job)
     await until(twin, space, lambda status: step(status) >= 10)
     twin.kubectl("delete", "pod", "-n", space, "-l", "trainwright.dev/job=digits", "--wait=false")
     status = await until(twin, space, lambda status: status.get("progress", {}).get("resumedFrom"))
@@ -107,7 +73,7 @@ async def test_a_pod_deleted_by_hand_saves_on_its_way_out_and_is_not_counted(twi
 async def test_suspend_saves_and_frees_and_resume_goes_on(twin: RunningTwin, space: str) -> None:
     job = digits(step_delay_seconds=0.05)
     job["spec"]["checkpoint"] = {"everySteps": 100_000}
-    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(job))
+    apply(twin, space, job)
     await until(twin, space, lambda status: step(status) >= 10)
     assert twin.cli("suspend", "digits", "-n", space).stdout == "digits is being suspended\n"
     await until(twin, space, lambda status: status.get("reason") == "suspended")
@@ -124,7 +90,7 @@ async def test_suspend_saves_and_frees_and_resume_goes_on(twin: RunningTwin, spa
 
 
 async def test_a_refused_configuration_fails_at_once_and_says_what_would_do(twin: RunningTwin, space: str) -> None:
-    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(digits(momentum=0.5)))
+    apply(twin, space, digits(momentum=0.5))
 
     def failed() -> dict[str, Any] | None:
         status = get(twin, space)["status"]
@@ -143,17 +109,17 @@ async def test_a_refused_configuration_fails_at_once_and_says_what_would_do(twin
 async def test_more_gpus_than_there_are_wait_with_the_scheduler_s_words(twin: RunningTwin, space: str) -> None:
     job = digits()
     job["spec"]["resources"]["gpus"] = 3
-    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(job))
+    apply(twin, space, job)
     status = await until(twin, space, lambda status: "Insufficient" in (status.get("reason") or ""))
     assert status["phase"] == "Queued"
     assert re.fullmatch(r"[12] of 2 workers wait: 0/1 nodes are available: 1 Insufficient nvidia\.com/gpu\.", status["reason"])
 
 
 async def test_the_other_samples_run_to_success(twin: RunningTwin, space: str) -> None:
-    for sample in ("hello", "own-script", "own-module"):
-        twin.kubectl("apply", "-n", space, "-f", SAMPLES / f"{sample}.yaml")
-    for sample in ("hello", "own-script", "own-module"):
-        await until(twin, space, lambda status: status.get("phase") == "Succeeded", name=sample)
+    for name in ("hello", "own-script", "own-module"):
+        twin.kubectl("apply", "-n", space, "-f", SAMPLES / f"{name}.yaml")
+    for name in ("hello", "own-script", "own-module"):
+        await succeeded(twin, space, name)
     logs = twin.cli("logs", "own-script", "-n", space, "--all")
     assert "rank 0 of 2: loss" in logs.stdout
     last = twin.cli("logs", "hello", "-n", space, "--rank", "1")
@@ -249,8 +215,8 @@ async def test_images_from_a_claim_into_a_workspace_of_one_s_own(twin: RunningTw
     twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump_all([*claims, filler]))
     finished = lambda: twin.kubectl("get", "pod", "filler", "-n", space, "-o", "jsonpath={.status.phase}")  # noqa: E731
     await eventually(lambda: finished() == "Succeeded", within=60, every=0.2)
-    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(training))
-    status = await until(twin, space, lambda status: status.get("phase") == "Succeeded", name="images")
+    apply(twin, space, training)
+    status = await succeeded(twin, space, "images")
     path = Path(status["checkpoint"]["path"])
     assert path.parents[1].name == "images", "each job has a folder of its name in a claim that many may share"
     assert (path.parents[1] / "artifacts" / "report.json").exists()
@@ -274,11 +240,11 @@ async def test_secrets_placement_and_images_of_one_s_own(twin: RunningTwin, spac
             "placement": {"nodeSelector": {"disk": "fast"}},
         },
     }
-    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(job))
+    apply(twin, space, job)
     status = await until(twin, space, lambda status: "didn't match" in (status.get("reason") or ""), name="own")
     assert status["reason"] == "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
     twin.kubectl("label", "node", "node-1", "disk=fast")
     await until(twin, space, lambda status: 'secret "keys" not found' in (status.get("reason") or ""), name="own")
-    twin.kubectl("apply", "-n", space, "-f", "-", stdin=yaml.safe_dump(secret))
-    await until(twin, space, lambda status: status.get("phase") == "Succeeded", name="own")
+    apply(twin, space, secret)
+    await succeeded(twin, space, "own")
     assert twin.cli("logs", "own", "-n", space).stdout.strip() == f"t0ken in {space}"

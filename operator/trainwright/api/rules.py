@@ -39,6 +39,10 @@ def _reserved(name: str) -> bool:
     return name in RESERVED_ENV or name.startswith(RESERVED_ENV_PREFIXES)
 
 
+def _env(spec: dict[str, Any], name: str) -> str | None:
+    return next((one.get("value") for one in spec.get("env", []) if one["name"] == name), None)
+
+
 _LISTED = ", ".join(f"/{name}" for name in TAKEN_DIRS)
 _TAKEN = f"^/({'|'.join(TAKEN_DIRS)})(/.*)?$"
 _CEL_PLACE = f"(has({{0}}.mountPath) ? {{0}}.mountPath : '{DATA_DIR}/' + {{0}}.name)"
@@ -126,6 +130,33 @@ RULES: tuple[Rule, ...] = (
             "use an entrypoint in an image made from ours, or framework none and a horovodrun of yours"
         ),
         holds=lambda spec: not (spec["framework"] == "horovod" and "command" in spec and "image" in spec),
+    ),
+    Rule(
+        at="spec",
+        field="spec.env",
+        cel=(
+            "self.framework != 'tensorflow' || !has(self.env) || "
+            "self.env.all(one, one.name != 'KERAS_BACKEND' || !has(one.value) || one.value == 'tensorflow')"
+        ),
+        message=(
+            "framework tensorflow runs Keras over TensorFlow: leave KERAS_BACKEND out; for Keras over another library take "
+            "framework torch or jax"
+        ),
+        holds=lambda spec: spec["framework"] != "tensorflow" or _env(spec, "KERAS_BACKEND") in (None, "tensorflow"),
+    ),
+    Rule(
+        at="spec",
+        field="spec.env",
+        cel=(
+            "self.framework != 'tensorflow' || !has(self.recipe) || !has(self.env) || "
+            "self.env.all(one, one.name != 'TF_USE_LEGACY_KERAS' || !has(one.value) || !(one.value in ['1', 'true', 'True']))"
+        ),
+        message="the recipes are made of Keras 3: TF_USE_LEGACY_KERAS is for a command or an entrypoint of yours",
+        holds=lambda spec: (
+            spec["framework"] != "tensorflow"
+            or "recipe" not in spec
+            or _env(spec, "TF_USE_LEGACY_KERAS") not in ("1", "true", "True")
+        ),
     ),
     Rule(
         at="spec.env[*]",

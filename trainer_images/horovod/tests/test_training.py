@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -22,23 +21,14 @@ def start(gang: Gang, *arguments: str, **given: Any) -> list[Worker]:
     return gang.start(*arguments, framework="horovod", **given)
 
 
-def report(gang: Gang) -> dict[str, Any]:
-    return json.loads((gang.workspace / "artifacts/report.json").read_text())
-
-
 def weights(gang: Gang) -> dict[str, torch.Tensor]:
     return torch.load(gang.workspace / "artifacts/model.pt", weights_only=True)
-
-
-def step_reached(worker: Worker, step: int) -> bool:
-    assert worker.process.poll() is None, f"ended before step {step}:\n{worker.output}"
-    return worker.progress().get("step", 0) >= step
 
 
 def test_digits_are_learned_by_two_workers(gang: Gang) -> None:
     workers = start(gang, *RECIPE, workers=2, config="epochs: 10")
     assert [worker.wait() for worker in workers] == [0, 0], workers[0].output
-    result = report(gang)
+    result = gang.report()
     assert result["test"]["accuracy"] >= 0.97
     assert result["worldSize"] == 2
     manifest = read_seal(gang.workspace / "artifacts")
@@ -53,7 +43,7 @@ def test_one_worker_has_the_loss_curve_of_two(tmp_path: Path) -> None:
         gang.folder.mkdir()
         workers = start(gang, *RECIPE, workers=count, config="{epochs: 3, log_every_steps: 1}")
         assert [worker.wait() for worker in workers] == [0] * count, workers[0].output
-        curves.append(report(gang)["losses"])
+        curves.append(gang.report()["losses"])
         gang.end()
     assert [step for step, _ in curves[0]] == [step for step, _ in curves[1]]
     assert max(abs(one - two) for (_, one), (_, two) in zip(*curves, strict=True)) < 5e-3
@@ -72,20 +62,20 @@ def test_a_killed_worker_costs_steps_and_nothing_else(tmp_path: Path) -> None:
     broken.folder.mkdir()
     every = {"TRAINWRIGHT_CHECKPOINT_EVERY_STEPS": "7"}
     workers = start(broken, *RECIPE, workers=2, config=GOLDEN % 0.02, **every)
-    wait_for(lambda: step_reached(workers[0], 20), "step 20")
+    wait_for(lambda: workers[0].has_reached(20), "step 20")
     (rank,) = [pid for pid in workers[1].ranks() if b"HOROVOD_RANK=1" in Path(f"/proc/{pid}/environ").read_bytes()]
     os.kill(rank, signal.SIGKILL)
     assert workers[1].wait() == 137
     assert workers[0].wait(40) not in (0, 143), "rank 0 doesn't wait for a peer that is gone"
     assert workers[0].message["cause"] == "PeerLost", workers[0].message
     workers = start(broken, *RECIPE, workers=2, attempt=2, config=GOLDEN % 0.02, **every)
-    wait_for(lambda: step_reached(workers[0], 40), "step 40")
+    wait_for(lambda: workers[0].has_reached(40), "step 40")
     workers[1].process.terminate()
     assert [worker.wait() for worker in workers] == [143, 143], workers[0].output
     workers = start(broken, *RECIPE, workers=2, attempt=3, config=GOLDEN % 0, **every)
     assert [worker.wait() for worker in workers] == [0, 0]
     assert workers[0].message["progress"]["resumedFrom"] >= 40
-    assert report(broken)["losses"] == report(unbroken)["losses"]
+    assert broken.report()["losses"] == unbroken.report()["losses"]
     assert all(torch.equal(tensor, weights(broken)[name]) for name, tensor in weights(unbroken).items())
     broken.end()
 

@@ -27,16 +27,11 @@ def start(gang: Gang, *arguments: str, **given: Any) -> list[Worker]:
 
 def finish(gang: Gang, workers: list[Worker]) -> dict[str, Any]:
     assert [worker.wait(200) for worker in workers] == [0] * len(workers), workers[0].output
-    return json.loads((gang.workspace / "artifacts/report.json").read_text())
+    return gang.report()
 
 
 def parameters(gang: Gang) -> Any:
     return serialization.msgpack_restore((gang.workspace / "artifacts/model.msgpack").read_bytes())
-
-
-def step_reached(worker: Worker, step: int) -> bool:
-    assert worker.process.poll() is None, f"ended before step {step}:\n{worker.output}"
-    return worker.progress().get("step", 0) >= step
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +55,7 @@ def test_digits_are_learned_by_two_workers(two_workers: Gang) -> None:
 
 def test_one_worker_has_the_loss_curve_of_two(two_workers: Gang, gang: Gang) -> None:
     one = finish(gang, start(gang, *RECIPE, config="log_every_steps: 1"))
-    two = json.loads((two_workers.workspace / "artifacts/report.json").read_text())
+    two = two_workers.report()
     assert [step for step, _ in one["losses"]] == [step for step, _ in two["losses"]]
     apart = max(abs(mine - other) for (_, mine), (_, other) in zip(one["losses"], two["losses"], strict=True))
     assert apart < 5e-2, "sums in another order, amplified by 300 steps; 1.4e-2 was measured"
@@ -80,7 +75,7 @@ assert "flax" not in sys.modules and "trainwright_runtime" not in sys.modules
 def test_a_fresh_process_predicts_what_the_trainer_saw(two_workers: Gang, tmp_path: Path) -> None:
     from sklearn.datasets import load_digits
 
-    from trainwright_runtime.images.order import split
+    from trainwright_runtime.images.data import split
 
     digits = load_digits()
     _, _, test = split(digits.target.tolist())
@@ -110,14 +105,14 @@ def test_a_killed_worker_costs_steps_and_nothing_else(tmp_path: Path) -> None:
     broken.folder.mkdir()
     every = {"TRAINWRIGHT_CHECKPOINT_EVERY_STEPS": "7"}
     workers = start(broken, *RECIPE, workers=2, config=GOLDEN % 0.02, **every)
-    wait_for(lambda: step_reached(workers[0], 20), "step 20")
+    wait_for(lambda: workers[0].has_reached(20), "step 20")
     (rank,) = workers[1].ranks()
     os.kill(rank, signal.SIGKILL)
     assert workers[1].wait() == 137
     assert workers[0].wait(60) not in (0, 143), "process 0 doesn't wait for a peer that is gone"
     assert workers[0].message["cause"] == "PeerLost", workers[0].message
     workers = start(broken, *RECIPE, workers=2, attempt=2, config=GOLDEN % 0.02, **every)
-    wait_for(lambda: step_reached(workers[0], 40), "step 40")
+    wait_for(lambda: workers[0].has_reached(40), "step 40")
     workers[1].process.terminate()
     assert [worker.wait() for worker in workers] == [143, 143], workers[0].output
     workers = start(broken, *RECIPE, workers=2, attempt=3, config=GOLDEN % 0, **every)

@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from trainwright_runtime import order
 from trainwright_runtime.config import InvalidConfig
 from trainwright_runtime.environment import DataSource
-from trainwright_runtime.images import data, order
+from trainwright_runtime.gang import Gang
+from trainwright_runtime.images import data
 from trainwright_runtime.images.config import ImageConfig
-from trainwright_runtime.images.scores import Scores
+from trainwright_runtime.images.scores import BINS, ODDS, Tally
 
 DIGITS = (DataSource(name="train", builtin="digits"),)
 
@@ -79,12 +81,12 @@ def data_order(size: int) -> list[int]:
 
 @given(labels=st.lists(st.integers(0, 4), max_size=300))
 def test_a_split_leaves_nothing_out_and_takes_nothing_twice(labels: list[int]) -> None:
-    parts = order.split(labels)
+    parts = data.split(labels)
     assert sorted(index for part in parts for index in part) == list(range(len(labels)))
     for label in set(labels):
         members = labels.count(label)
         held_out = sum(labels[index] == label for index in parts[1])
-        assert abs(held_out - members * order.VALIDATION_SHARE) <= 0.5, "each class in the same shares"
+        assert abs(held_out - members * data.VALIDATION_SHARE) <= 0.5, "each class in the same shares"
 
 
 def test_the_digits_are_scikit_learns() -> None:
@@ -93,22 +95,55 @@ def test_the_digits_are_scikit_learns() -> None:
     real = load_digits()
     loaded = data.load(DIGITS, ImageConfig())
     images = np.concatenate([part.take(range(len(part)))[0] for part in (loaded.train, loaded.validation, loaded.test)])
-    indices = [index for part in order.split(real.target.tolist()) for index in part]
+    indices = [index for part in data.split(real.target.tolist()) for index in part]
     np.testing.assert_allclose(images.reshape(1797, 64), real.data[indices] / 16)
     assert loaded.test.take(range(len(loaded.test)))[1].tolist() == real.target[indices[-269:]].tolist()
 
 
 def test_scores_are_those_of_scikit_learn() -> None:
-    from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
+    from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, roc_auc_score
 
     generator = np.random.default_rng(3)
-    truth = generator.integers(0, 4, 200)
-    guess = np.where(generator.random(200) < 0.6, truth, generator.integers(0, 4, 200))
-    truth[truth == 3] = 2
-    confusion = confusion_matrix(truth, guess, labels=range(5)).tolist()
-    scores = Scores(loss=0.0, confusion=confusion)
+    truth = generator.integers(0, 3, 2000)
+    logits = generator.normal(size=(2000, 5)) * 3
+    logits[np.arange(2000), truth] += 2
+    guess, shares = logits.argmax(axis=1), np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    tally = Tally(5)
+    for at in range(0, 2000, 300):
+        tally.add(logits[at : at + 300].astype(np.float32), truth[at : at + 300])
+    scores = tally.scores(Gang())
+    assert scores.confusion == confusion_matrix(truth, guess, labels=range(5)).tolist()
     assert scores.accuracy == pytest.approx(accuracy_score(truth, guess))
     assert scores.macro_f1 == pytest.approx(f1_score(truth, guess, labels=range(5), average="macro", zero_division=0))
+    assert scores.loss == pytest.approx(log_loss(truth, shares, labels=range(5)), rel=1e-5)
+    for index in range(3):
+        counts = scores.odds[index]
+        assert counts.sum(axis=1).tolist() == [(truth != index).sum(), (truth == index).sum()]
+        binned = roc_auc_score(np.repeat([0, 1], BINS), np.tile(ODDS, 2), sample_weight=counts.ravel())
+        assert binned == pytest.approx(roc_auc_score(truth == index, shares[:, index]), abs=1e-3)
+
+
+def test_scores_are_the_same_however_the_samples_are_shared_out() -> None:
+    class Other(Gang):
+        """A gang of two whose other rank has seen the same."""
+
+        def exchange(self, value: object) -> list[object]:
+            return [value, value]
+
+    seen = Tally(3)
+    seen.add([[9.0, 0, 0], [0, 200.0, -200.0], [0, 1.0, 0]], [0, 1, 2])
+    alone, together = seen.scores(Gang()), seen.scores(Other(size=2))
+    assert together.loss == pytest.approx(alone.loss)
+    np.testing.assert_array_equal(np.array(together.confusion), 2 * np.array(alone.confusion))
+    np.testing.assert_array_equal(together.odds, 2 * alone.odds)
+
+
+def test_a_model_that_has_diverged_has_scores_too() -> None:
+    tally = Tally(2)
+    tally.add([[np.nan, np.nan], [np.inf, 0.0]], [0, 1])
+    scores = tally.scores(Gang())
+    assert np.isnan(scores.loss)
+    assert sum(map(sum, scores.confusion)) == 2
 
 
 # --- directories of images --------------------------------------------------------------------------------------------

@@ -37,18 +37,19 @@ class Tensor:
 class Model:
     """What there is to say of a model. `features`: histograms by input, as `tabular.profile.histogram` makes them.
 
-    `framework` is the framework's name in the API, and `package` that of the distribution whose version is the framework's;
-    `libraries` are the distributions whose versions a loader may ask for. `classes`: in the order of the outputs.
+    `framework` is the framework's name in the API, and `package` the distribution whose version is the framework's, where that
+    has another name; `libraries` are the distributions whose versions a loader may ask for. `classes`: in the order of the
+    outputs.
     """
 
     framework: str
-    package: str
     recipe: str
     step: int
     inputs: Sequence[Tensor]
     outputs: Sequence[Tensor]
     metrics: Mapping[str, float]
     data: Mapping[str, Any]
+    package: str | None = None
     classes: Sequence[str] = ()
     features: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     libraries: Sequence[str] = ()
@@ -70,7 +71,7 @@ def write(environment: RankEnvironment, model: Model, files: Mapping[str, Writer
     }
     facts = {
         "framework": model.framework,
-        "frameworkVersion": metadata.version(model.package),
+        "frameworkVersion": metadata.version(model.package or model.framework),
         "libraries": {"python": platform.python_version(), **{name: metadata.version(name) for name in model.libraries}},
         "recipe": model.recipe,
         "job": environment.job,

@@ -9,6 +9,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 MEET_SECONDS = 0.5
 MAX_STEPS_APART = 1000
 
@@ -27,8 +30,15 @@ class Gang:
         """Every rank's value, in order of rank, on every rank; all ranks must call it. Values are plain: JSON could say them."""
         return [value]
 
+    def total(self, value: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """The sum over all ranks of a number or an array that each has in the same shape, on every rank; all must call it."""
+        own = np.asarray(value, dtype=np.float64)
+        if self.size == 1:
+            return own
+        return np.asarray(np.sum([np.asarray(one) for one in self.exchange(own.tolist())], axis=0))
+
     def disband(self) -> None:
-        """End the framework's side in order, all ranks together."""
+        """Wait until every rank is here, then end the framework's side in order."""
 
     def meet(self, *, stop: bool, save: bool) -> tuple[bool, bool]:
         """Called once a step by every rank: whether to stop now, and whether to save now.

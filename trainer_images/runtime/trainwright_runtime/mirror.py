@@ -143,19 +143,18 @@ class Mirror:
 
     def _files(self) -> Iterator[tuple[str, tuple[int, int]]]:
         """Other files, each with a mark that changes when it does: size in bytes and time of change in ns."""
-        only = "logs/" if self._environment.worker_index else ""
-        for folder, sealed in self._walk():
+        for folder, sealed in self._walk("logs" if self._environment.worker_index else ""):
             if sealed:
                 continue
             for entry in os.scandir(self._workspace / folder):
                 name = f"{folder}/{entry.name}".lstrip("/")
-                if entry.is_file(follow_symlinks=False) and not entry.name.startswith(".") and name.startswith(only):
+                if entry.is_file(follow_symlinks=False) and not entry.name.startswith("."):
                     facts = entry.stat(follow_symlinks=False)
                     yield name, (facts.st_size, facts.st_mtime_ns)
 
-    def _walk(self) -> Iterator[tuple[str, bool]]:
+    def _walk(self, below: str = "") -> Iterator[tuple[str, bool]]:
         """Folders of the workspace by name, and whether each is sealed: nothing below such a one is visited."""
-        for place, folders, files in os.walk(self._workspace):
+        for place, folders, files in os.walk(self._workspace / below):
             name = "" if place == str(self._workspace) else os.path.relpath(place, self._workspace)
             sealed = MANIFEST in files and _is_sealed(Path(place))
             folders[:] = [one for one in folders if not (sealed or one.startswith(".") or (not name and one == _FETCHED))]

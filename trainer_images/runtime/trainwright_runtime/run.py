@@ -76,8 +76,8 @@ class BaseRun(ABC):
     def _copies(self) -> Mapping[str, Writer] | None:
         """The state at this step, by the files it is to be written to; None on all ranks but 0. Every rank is here.
 
-        Training goes on while it is written, so the writers must hold copies. Call `_settle` before memory of an earlier copy is
-        used again.
+        Training goes on while it is written, so the writers must hold copies. What was written before is on the disk by now, so
+        memory of an earlier copy may be used again.
         """
 
     @abstractmethod
@@ -159,10 +159,10 @@ class BaseRun(ABC):
         began = time.perf_counter()
         self._saved_step = self.steps
         self._saved_at = time.monotonic()
+        self._settle()
         writers = self._copies()
         if writers is None:
             return
-        self._settle()
         self._in_flight = self._writer.submit(self._write, self._store, self.steps, writers, self._facts())
         self._reporter.checkpoint_blocked(time.perf_counter() - began)
 

@@ -47,10 +47,6 @@ def done_by_hand(search: Search, order: Any = None) -> dict[str, Any]:
     return search.results({int(unit): search.do(int(unit)) for unit in (search.units if order is None else order)})
 
 
-def report(gang: Gang) -> dict[str, Any]:
-    return json.loads((gang.workspace / "artifacts/report.json").read_text())
-
-
 def kept(gang: Gang) -> dict[str, Any]:
     """What is kept of the search, over all attempts."""
     units: dict[str, Any] = {}
@@ -145,12 +141,12 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     (worker,) = gang.start(*RECIPE, config=GRID % "", TRAINWRIGHT_DATA=builtin("breast_cancer"), LOKY_MAX_CPU_COUNT="1")
     assert worker.wait() == 0, worker.output
     assert len(kept(gang)) == UNITS
-    yield report(gang)
+    yield gang.report()
     gang.end()
 
 
 def assert_same_search(gang: Gang, alone: dict[str, Any]) -> None:
-    found = report(gang)
+    found = gang.report()
     assert found["tables"] == alone["tables"]
     assert found["metrics"] == alone["metrics"]
 

@@ -90,7 +90,7 @@ def breast_cancer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Ga
 
 def test_tumours_are_told_apart(breast_cancer: tuple[Gang, Worker]) -> None:
     gang, worker = breast_cancer
-    report = json.loads((gang.workspace / "artifacts/report.json").read_text())
+    report = gang.report()
     assert report["metrics"]["test_accuracy"] >= 0.95
     assert report["metrics"]["val_accuracy"] >= 0.95
     assert report["metrics"]["test_roc_auc"] >= 0.98
@@ -189,7 +189,7 @@ def test_words_and_missing_values_go_through_to_onnx(gang: Gang) -> None:
     assert {name: answer["prediction"] for name, answer in answers.items()} == dict.fromkeys(
         answers, expected["outputs"]["prediction"]
     )
-    report = json.loads((gang.workspace / "artifacts/report.json").read_text())
+    report = gang.report()
     assert [one["title"] for one in report["importances"]] == ["Permutation importance", "Feature importance of the trees"]
     assert "colour_blue" in report["importances"][1]["names"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -31,18 +30,9 @@ def finish(workers: list[Worker]) -> None:
     assert [worker.wait(START_SECONDS) for worker in workers] == [0] * len(workers), "\n".join(one.output for one in workers)
 
 
-def report(gang: Gang) -> dict[str, Any]:
-    return json.loads((gang.workspace / "artifacts/report.json").read_text())
-
-
 def digests(gang: Gang, workers: int, attempt: int = 1) -> list[str]:
     """What each worker says that its weights are."""
     return [re.findall(r"sha256 (\w{64})", gang.log(rank, attempt))[0] for rank in range(workers)]
-
-
-def step_reached(worker: Worker, step: int) -> bool:
-    assert worker.process.poll() is None, f"ended before step {step}:\n{worker.output}"
-    return worker.progress().get("step", 0) >= step
 
 
 def assert_same_curve(one: Any, other: Any, tolerance: float) -> None:
@@ -65,12 +55,12 @@ def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gang]:
 
 
 def test_digits_are_learned_by_two_workers(two_workers: Gang) -> None:
-    test = report(two_workers)["test"]
+    test = two_workers.report()["test"]
     assert test["accuracy"] >= 0.97
     assert test["macro_f1"] >= 0.97
     assert sum(map(sum, test["confusion"])) == 269
-    assert report(two_workers)["worldSize"] == 2
-    assert report(two_workers)["steps"] == 300
+    assert two_workers.report()["worldSize"] == 2
+    assert two_workers.report()["steps"] == 300
 
 
 def test_workers_that_saw_different_images_end_with_equal_weights(two_workers: Gang) -> None:
@@ -128,10 +118,10 @@ def test_each_form_of_the_model_gives_what_the_trainer_saw(two_workers: Gang, tm
         np.testing.assert_allclose(logits[name], logits["model.keras"], atol=1e-4, err_msg=name)
         confusion = np.zeros((10, 10), dtype=int)
         np.add.at(confusion, (labels, logits[name].argmax(1)), 1)
-        assert confusion.tolist() == report(two_workers)["test"]["confusion"], name
+        assert confusion.tolist() == two_workers.report()["test"]["confusion"], name
     powers = np.exp(logits["model.keras"].astype(np.float64))
     loss = -np.log(powers[np.arange(len(labels)), labels] / powers.sum(1)).mean()
-    assert loss == pytest.approx(report(two_workers)["test"]["loss"], abs=1e-5)
+    assert loss == pytest.approx(two_workers.report()["test"]["loss"], abs=1e-5)
 
 
 # --- any number of workers --------------------------------------------------------------------------------------------
@@ -139,7 +129,7 @@ def test_each_form_of_the_model_gives_what_the_trainer_saw(two_workers: Gang, tm
 
 def test_one_worker_has_the_loss_curve_of_two(two_workers: Gang, gang: Gang) -> None:
     finish(start(gang, config="log_every_steps: 1"))
-    assert_same_curve(report(gang)["losses"], report(two_workers)["losses"], 2e-2)
+    assert_same_curve(gang.report()["losses"], two_workers.report()["losses"], 2e-2)
 
 
 # --- killed and resumed -----------------------------------------------------------------------------------------------
@@ -158,13 +148,13 @@ def test_stopped_then_killed_then_resumed_is_as_if_nothing_had_happened(tmp_path
     gang = Gang(tmp_path / "broken")
     gang.folder.mkdir()
     workers = start(gang, workers=2, config=GOLDEN % 0.05, **EVERY)
-    wait_for(lambda: step_reached(workers[0], 10), "step 10", START_SECONDS)
+    wait_for(lambda: workers[0].has_reached(10), "step 10", START_SECONDS)
     workers[1].process.terminate()
     assert [worker.wait() for worker in workers] == [143, 143], workers[0].output
     assert {worker.message["cause"] for worker in workers} == {"Terminated"}
 
     workers = start(gang, workers=2, attempt=2, config=GOLDEN % 0.05, **EVERY)
-    wait_for(lambda: step_reached(workers[0], 30), "step 30", START_SECONDS)
+    wait_for(lambda: workers[0].has_reached(30), "step 30", START_SECONDS)
     (rank,) = workers[0].ranks()
     os.kill(rank, signal.SIGKILL)
     assert workers[0].wait() == 137
@@ -174,8 +164,8 @@ def test_stopped_then_killed_then_resumed_is_as_if_nothing_had_happened(tmp_path
     workers = start(gang, workers=2, attempt=3, config=GOLDEN % 0, **EVERY)
     finish(workers)
     assert workers[0].message["progress"]["resumedFrom"] >= 28
-    assert report(gang)["losses"] == report(unbroken)["losses"]
-    assert report(gang)["epochs"] == report(unbroken)["epochs"]
+    assert gang.report()["losses"] == unbroken.report()["losses"]
+    assert gang.report()["epochs"] == unbroken.report()["epochs"]
     assert digests(gang, 2, attempt=3) == digests(unbroken, 2)
     gang.end()
 

@@ -19,7 +19,7 @@ def run(gang: Gang, config: str, **given: Any) -> tuple[Worker, dict[str, Any]]:
     """Train as configured; returns the worker and the report."""
     (worker,) = gang.start("recipe", "image-classification", framework="tensorflow", config=config, **given)
     assert worker.wait(START_SECONDS) == 0, worker.output
-    return worker, json.loads((gang.workspace / "artifacts/report.json").read_text())
+    return worker, gang.report()
 
 
 def test_replicas_with_a_loss_scale_learn_together(gang: Gang) -> None:

@@ -43,7 +43,7 @@ def loaded_elsewhere(artifacts: Path) -> list[Any]:
 
 def finished(gang: Gang, workers: list[Worker]) -> dict[str, Any]:
     assert [worker.wait() for worker in workers] == [0] * len(workers), "\n".join(worker.output for worker in workers)
-    return json.loads((gang.workspace / "artifacts/report.json").read_text())
+    return gang.report()
 
 
 def losses(report: dict[str, Any]) -> list[Any]:

@@ -56,12 +56,6 @@ def finish(gang: Gang, workers: list[Worker], began: float) -> Finished:
     return Finished(gang.workspace, time.monotonic() - began, progress, metrics)
 
 
-def step_reached(worker: Worker, step: int) -> bool:
-    if worker.process.poll() is not None:
-        raise AssertionError(f"ended before step {step}:\n{worker.output}")
-    return worker.progress().get("step", 0) >= step
-
-
 def assert_equal_weights(one: Finished, other: Finished) -> None:
     assert one.weights.keys() == other.weights.keys()
     for name, tensor in one.weights.items():
@@ -174,7 +168,7 @@ def test_one_worker_has_the_loss_curve_of_two(two_workers: Finished, gang: Gang)
 def test_two_workers_stopped_within_an_epoch_are_finished_by_one(two_workers: Finished, gang: Gang) -> None:
     """Only worker 1 is asked to stop, as in an eviction; both leave, and the place in the data is kept to the sample."""
     workers = gang.start(*RECIPE, workers=2, config="{log_every_steps: 1, step_delay_seconds: 0.01}")
-    wait_for(lambda: step_reached(workers[0], 28), "step 28")
+    wait_for(lambda: workers[0].has_reached(28), "step 28")
     workers[1].process.terminate()
     assert [worker.wait() for worker in workers] == [143, 143]
     assert {worker.message["cause"] for worker in workers} == {"Terminated"}
@@ -199,15 +193,13 @@ def test_stopped_then_killed_then_resumed_is_as_if_nothing_had_happened(tmp_path
     gang = Gang(tmp_path / "broken")
     gang.folder.mkdir()
     workers = gang.start(*RECIPE, workers=2, config=GOLDEN % 0.02, TRAINWRIGHT_CHECKPOINT_EVERY_STEPS="7")
-    wait_for(lambda: step_reached(workers[0], 10), "step 10")
+    wait_for(lambda: workers[0].has_reached(10), "step 10")
     for worker in workers:
         worker.process.terminate()
     assert [worker.wait() for worker in workers] == [143, 143]
 
     workers = gang.start(*RECIPE, workers=2, attempt=2, config=GOLDEN % 0.02, TRAINWRIGHT_CHECKPOINT_EVERY_STEPS="7")
-    wait_for(
-        lambda: step_reached(workers[0], 45) and workers[0].progress()["checkpoint"]["step"] >= 42, "a checkpoint at step 42"
-    )
+    wait_for(lambda: workers[0].has_reached(45) and workers[0].progress()["checkpoint"]["step"] >= 42, "a checkpoint at step 42")
     (rank,) = workers[1].ranks()
     os.kill(rank, signal.SIGKILL)
     assert workers[1].wait() == 137

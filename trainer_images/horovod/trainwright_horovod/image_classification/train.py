@@ -13,16 +13,17 @@ import torch
 import torch.nn.functional as F
 
 from trainwright_horovod.image_classification.config import TrainingConfig
+from trainwright_runtime import curve
 from trainwright_runtime.config import InvalidConfig
 from trainwright_runtime.environment import RankEnvironment
 from trainwright_runtime.exits import Exit, leave, say
 from trainwright_runtime.horovod.gang import HorovodGang
-from trainwright_runtime.images import artifact, history
+from trainwright_runtime.images import history
 from trainwright_runtime.images.data import Images, load
-from trainwright_runtime.images.order import plan_epoch
 from trainwright_runtime.images.scores import Scores
+from trainwright_runtime.order import plan_epoch
 from trainwright_runtime.torch import Run
-from trainwright_runtime.torch.artifacts import model_files
+from trainwright_runtime.torch.artifacts import save_classifier
 from trainwright_runtime.torch.configured import build_optimizer, build_scheduler, choose_device
 from trainwright_runtime.torch.images import batches, build, copied, evaluate
 
@@ -40,7 +41,8 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     except InvalidConfig as error:
         leave(Exit.INVALID_CONFIG, str(error))
     hvd.init()
-    rank, world_size = hvd.rank(), hvd.size()
+    gang = HorovodGang()
+    rank, world_size = gang.rank, gang.size
     if environment.is_main:
         say(f"{world_size} rank{'s' if world_size > 1 else ''} on {device.type}: {images}")
 
@@ -62,8 +64,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
             classes=len(images.classes),
             device=device,
             batch=-(-config.global_batch // world_size),
-            environment=environment,
-            total=lambda value: hvd.allreduce(value, op=hvd.Sum, name="total"),
+            gang=gang,
             loader_workers=config.loader_workers,
         )
 
@@ -76,7 +77,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
         state=history.beginning(),
         total_steps=config.epochs * steps_an_epoch,
         main_metric="val_accuracy",
-        gang=HorovodGang(),
+        gang=gang,
     )
     run.resume()
     for epoch in run.epochs(0 if run.state["finished"] else config.epochs):
@@ -100,8 +101,8 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
             loss.backward()
             optimizer.step()
             time.sleep(config.step_delay_seconds)
-            if history.is_point_due(run, config):
-                history.add_point(run, float(hvd.allreduce(loss.detach(), op=hvd.Sum, name="loss")))
+            if curve.is_point_due(run, config.log_every_steps):
+                curve.add_point(run, float(gang.total(float(loss.detach()))))
             run.step(samples=step.samples)
 
         scores, rate = scores_on(images.validation), optimizer.param_groups[0]["lr"]
@@ -116,14 +117,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     if run.state["best_weights"] is not None:
         model.load_state_dict(run.state["best_weights"])
     scores = scores_on(images.test)
-    run.log(test_loss=scores.loss, test_accuracy=scores.accuracy, test_f1=scores.macro_f1)
+    history.log_test(run, scores)
     if environment.is_main:
-        height, width, channels = images.shape
-        shape = (channels, height, width)
-        files = model_files(model, shape)
-        path = artifact.save(
-            environment, config, images, run, scores, framework="horovod", package="horovod", shape=shape, model=files
-        )
-        say(f"test accuracy {scores.accuracy:.4f}, macro F1 {scores.macro_f1:.4f}; model and report in {path}")
-    hvd.barrier()
-    hvd.shutdown()
+        save_classifier(environment, config, images, run, scores, model, framework="horovod")
+    gang.disband()

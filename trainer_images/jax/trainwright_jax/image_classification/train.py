@@ -18,16 +18,17 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from trainwright_jax.image_classification.config import TrainingConfig
 from trainwright_jax.image_classification.export import model_files
 from trainwright_jax.image_classification.models import build
+from trainwright_runtime import curve
 from trainwright_runtime.config import InvalidConfig
 from trainwright_runtime.environment import RankEnvironment
 from trainwright_runtime.exits import Exit, leave, say
 from trainwright_runtime.images import artifact, history
 from trainwright_runtime.images.data import Images, load
-from trainwright_runtime.images.order import Step, plan_epoch
-from trainwright_runtime.images.scores import Scores
+from trainwright_runtime.images.scores import Scores, Tally
 from trainwright_runtime.jax import Run
 from trainwright_runtime.jax.gang import JaxGang, meet
 from trainwright_runtime.jax.run import copied, local
+from trainwright_runtime.order import Step, plan_epoch
 
 
 def train(environment: RankEnvironment, config: TrainingConfig) -> None:
@@ -76,10 +77,9 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
         return model.apply({"params": parameters}, batch, training=False)
 
     def scores_on(parameters: Any, part: Images) -> Scores:
-        confusion, loss = evaluate(predict, jax.tree.map(local, parameters), part, len(images.classes), config, gang)
-        found = gang.exchange([confusion.tolist(), loss])
-        total = np.sum([one[0] for one in found], axis=0)
-        return Scores(loss=sum(one[1] for one in found) / len(part), confusion=total.tolist())
+        tally = Tally(len(images.classes))
+        evaluate(predict, jax.tree.map(local, parameters), part, tally, config, gang)
+        return tally.scores(gang)
 
     # --- loop ---------------------------------------------------------------------------------------------------------
     run = Run(
@@ -104,8 +104,8 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
             batch = [jax.make_array_from_process_local_data(spread, part) for part in filled(images.train, step, room)]
             run.tree, loss = update(run.tree, np.uint32(run.steps), *batch)
             time.sleep(config.step_delay_seconds)
-            if history.is_point_due(run, config):
-                history.add_point(run, float(loss))
+            if curve.is_point_due(run, config.log_every_steps):
+                curve.add_point(run, float(loss))
             run.step(samples=step.samples)
 
         scores = scores_on(run.tree["parameters"], images.validation)
@@ -120,14 +120,10 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     if parameters is None:
         parameters = copied(run.tree["parameters"])
     scores = scores_on(parameters, images.test)
-    run.log(test_loss=scores.loss, test_accuracy=scores.accuracy, test_f1=scores.macro_f1)
+    history.log_test(run, scores)
     if gang.rank == 0:
         files = model_files(lambda batch: model.apply({"params": parameters}, batch, training=False), parameters, images.shape)
-        path = artifact.save(
-            environment, config, images, run, scores, framework="jax", package="jax", shape=images.shape, model=files
-        )
-        say(f"test accuracy {scores.accuracy:.4f}, macro F1 {scores.macro_f1:.4f}; model and report in {path}")
-    gang.any(False)
+        artifact.save(environment, config, images, run, scores, framework="jax", shape=images.shape, model=files)
     gang.disband()
 
 
@@ -155,18 +151,11 @@ def filled(images: Images, step: Step, room: int) -> tuple[np.ndarray, np.ndarra
     return batch, labels.astype(np.int32), weights
 
 
-def evaluate(
-    predict: Any, parameters: Any, images: Images, classes: int, config: TrainingConfig, gang: JaxGang
-) -> tuple[np.ndarray, float]:
-    """Confusion and summed cross-entropy over this worker's share of the images."""
+def evaluate(predict: Any, parameters: Any, images: Images, tally: Tally, config: TrainingConfig, gang: JaxGang) -> None:
+    """Count what the model makes of this worker's share of the images."""
     share = list(range(gang.rank, len(images), gang.size))
     size = -(-config.global_batch // gang.size)
-    confusion, loss = np.zeros((classes, classes), dtype=np.int64), 0.0
     for at in range(0, len(share), size):
         indices = share[at : at + size]
         batch, labels = images.take(indices + indices[:1] * (size - len(indices)))
-        logits = np.asarray(predict(parameters, batch), dtype=np.float64)[: len(indices)]
-        truth = labels[: len(indices)]
-        loss -= float(jax.nn.log_softmax(logits)[np.arange(len(truth)), truth].sum())
-        np.add.at(confusion, (truth, logits.argmax(1)), 1)
-    return confusion, loss
+        tally.add(np.asarray(predict(parameters, batch))[: len(indices)], labels[: len(indices)])

@@ -126,6 +126,11 @@ class Worker:
         except (OSError, http.client.HTTPException):
             return {}
 
+    def has_reached(self, step: int) -> bool:
+        """Whether /progress says this step or a later one; a worker that has ended is an error."""
+        assert self.process.poll() is None, f"ended before step {step}:\n{self.output}"
+        return self.progress().get("step", 0) >= step
+
     def ranks(self) -> list[int]:
         """Process ids of what the launcher started directly."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
@@ -227,6 +232,10 @@ class Gang:
         """What a rank has written so far."""
         path = self.workspace / "logs" / f"attempt-{attempt}" / f"rank-{rank}.log"
         return path.read_text(errors="replace") if path.exists() else ""
+
+    def report(self) -> dict[str, Any]:
+        """What the training left in its artifact."""
+        return json.loads((self.workspace / "artifacts/report.json").read_text())
 
     def end(self) -> None:
         left = []

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import horovod.torch as hvd
+import numpy as np
+import numpy.typing as npt
+import torch
 
 from trainwright_runtime.gang import Gang
 
@@ -21,5 +24,10 @@ class HorovodGang(Gang):
         # A name, because Horovod would make one of the value's type, which may differ from rank to rank.
         return list(hvd.allgather_object(value, name="trainwright-exchange"))
 
+    def total(self, value: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        own = torch.tensor(np.asarray(value, dtype=np.float64))
+        return np.asarray(hvd.allreduce(own, op=hvd.Sum, name="trainwright-total").numpy())
+
     def disband(self) -> None:
+        self.any(False)
         hvd.shutdown()

@@ -11,10 +11,11 @@ import numpy as np
 
 from trainwright_runtime import artifact, reporting
 from trainwright_runtime.environment import RankEnvironment
+from trainwright_runtime.exits import say
 from trainwright_runtime.histogram import of_numbers
 from trainwright_runtime.images.config import ImageConfig
 from trainwright_runtime.images.data import ImageData
-from trainwright_runtime.images.scores import Scores
+from trainwright_runtime.images.scores import BINS, ODDS, Scores
 from trainwright_runtime.reporting import Curve, Report
 from trainwright_runtime.run import BaseRun
 from trainwright_runtime.sealed import Writer
@@ -31,19 +32,18 @@ def save(
     scores: Scores,
     *,
     framework: str,
-    package: str,
     shape: tuple[int, int, int],
     model: Mapping[str, Writer],
 ) -> Path:
-    """Write the artifact, sealed; returns its directory.
+    """Write the artifact, sealed, and say so; returns its directory.
 
-    `framework`: its name in the API; `package`: the distribution that is it; `shape`: of one image as the model takes it;
-    `model`: the files that the framework makes of it.
+    `framework`: its name in the API and of its distribution; `shape`: of one image as the model takes it; `model`: the files
+    that the framework makes of it.
     """
-    metrics = {"accuracy": scores.accuracy, "macro_f1": scores.macro_f1, "loss": scores.loss}
+    evaluation = _evaluation(images, scores)
+    metrics = {"accuracy": scores.accuracy, "macro_f1": scores.macro_f1, "loss": scores.loss, **evaluation["metrics"]}
     about = artifact.Model(
         framework=framework,
-        package=package,
         recipe="image-classification",
         step=run.steps,
         inputs=[artifact.Tensor(name="images", dtype="float32", shape=(-1, *shape), range=(0.0, 1.0))],
@@ -61,8 +61,10 @@ def save(
         "steps": run.steps,
         "worldSize": environment.world_size,
     }
-    report = _report(environment, config, images, run, scores, recipe=f"{framework} · image-classification")
-    return artifact.write(environment, about, {**model, **reporting.files(report, more=course)})
+    report = _report(environment, config, images, run, scores, evaluation, recipe=f"{framework} · image-classification")
+    path = artifact.write(environment, about, {**model, **reporting.files(report, more=course)})
+    say(f"test accuracy {scores.accuracy:.4f}, macro F1 {scores.macro_f1:.4f}; model and report in {path}")
+    return path
 
 
 def _features(images: ImageData) -> dict[str, Any]:
@@ -73,15 +75,28 @@ def _features(images: ImageData) -> dict[str, Any]:
     return {"brightness": of_numbers(flat.mean(1)), "contrast": of_numbers(flat.std(1))}
 
 
-def _report(
-    environment: RankEnvironment, config: ImageConfig, images: ImageData, run: BaseRun, scores: Scores, *, recipe: str
-) -> Report:
-    from trainwright_runtime.reporting.scores import classification  # noqa: PLC0415 - scikit-learn takes seconds
+def _evaluation(images: ImageData, scores: Scores) -> dict[str, Any]:
+    from trainwright_runtime.reporting.scores import add_curves, classification  # noqa: PLC0415 - scikit-learn takes seconds
 
     cells = [(row, column, count) for row, counts in enumerate(scores.confusion) for column, count in enumerate(counts)]
     truth = [images.classes[row] for row, _, count in cells for _ in range(count)]
     taken_for = [images.classes[column] for _, column, count in cells for _ in range(count)]
-    test = classification(truth, taken_for, images.classes)
+    found = classification(truth, taken_for, images.classes)
+    of_class = np.repeat([False, True], BINS)
+    add_curves(found, lambda index: (of_class, np.tile(ODDS, 2), scores.odds[index].ravel()))
+    return found
+
+
+def _report(
+    environment: RankEnvironment,
+    config: ImageConfig,
+    images: ImageData,
+    run: BaseRun,
+    scores: Scores,
+    test: dict[str, Any],
+    *,
+    recipe: str,
+) -> Report:
     epochs = run.state["epochs"]
     an_epoch = run.steps / max(1, len(epochs))
     curves = [
@@ -117,6 +132,7 @@ def _report(
             "test_accuracy": scores.accuracy,
             "test_f1": scores.macro_f1,
             "test_loss": scores.loss,
+            **{f"test_{name}": value for name, value in test["metrics"].items() if name == "roc_auc"},
             "val_accuracy": last["val_accuracy"],
             "val_loss": last["val_loss"],
         },

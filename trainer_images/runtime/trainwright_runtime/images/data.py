@@ -18,12 +18,13 @@ from PIL import Image
 from trainwright_runtime.config import InvalidConfig
 from trainwright_runtime.environment import DataSource
 from trainwright_runtime.images.config import ImageConfig
-from trainwright_runtime.images.order import split
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
+
+VALIDATION_SHARE = TEST_SHARE = 0.15
 
 
 class Images(Protocol):
@@ -88,6 +89,20 @@ class ImageData:
     def __str__(self) -> str:
         sizes = f"{len(self.train)} training, {len(self.validation)} validation, {len(self.test)} test images"
         return f"{sizes} in {len(self.classes)} classes"
+
+
+def split(labels: Sequence[int], *, validation: bool = True, test: bool = True) -> tuple[list[int], list[int], list[int]]:
+    """Indices for training, validation and test, each class in the same shares, always the same for the same labels."""
+    order = np.random.default_rng(0).permutation(len(labels)).tolist()
+    parts: tuple[list[int], list[int], list[int]] = ([], [], [])
+    for label in sorted(set(labels)):
+        members = [index for index in order if labels[index] == label]
+        held_out = round(len(members) * VALIDATION_SHARE) if validation else 0
+        tested = round(len(members) * TEST_SHARE) if test else 0
+        parts[1].extend(members[:held_out])
+        parts[2].extend(members[held_out : held_out + tested])
+        parts[0].extend(members[held_out + tested :])
+    return parts
 
 
 def load(sources: Sequence[DataSource], config: ImageConfig) -> ImageData:

@@ -1,4 +1,4 @@
-"""What a training of images keeps of its course, in every framework: loss curve, scores of the epochs, best weights."""
+"""What a training of images keeps of its course, in every framework: scores of the epochs, best weights."""
 
 from __future__ import annotations
 
@@ -16,15 +16,9 @@ def beginning() -> dict[str, Any]:
     return {"losses": [], "epochs": [], "best_weights": None, "finished": False}
 
 
-def is_point_due(run: BaseRun, config: ImageConfig) -> bool:
-    """Whether the step that is being taken is to be a point of the loss curve; asked before `run.step`."""
-    return (run.steps + 1) % config.log_every_steps == 0
-
-
-def add_point(run: BaseRun, loss: float) -> None:
-    """Keep the loss over the global batch of the step that is being taken."""
-    run.state["losses"].append([run.steps + 1, loss])
-    run.log(loss=loss)
+def log_test(run: BaseRun, scores: Scores) -> None:
+    """Report the scores of the test part: the training's last word."""
+    run.log(test_loss=scores.loss, test_accuracy=scores.accuracy, test_f1=scores.macro_f1)
 
 
 def end_epoch(run: BaseRun, config: ImageConfig, *, scores: Scores, rate: float, weights: Callable[[], Any]) -> bool:

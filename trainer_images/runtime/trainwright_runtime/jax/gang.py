@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import numpy.typing as npt
 from jax.experimental import multihost_utils
 
 from trainwright_runtime.environment import RankEnvironment
@@ -42,7 +43,16 @@ class JaxGang(Gang):
         rows = _gathered(padded)
         return [json.loads(row[:length].tobytes()) for row, length in zip(rows, lengths[:, 0], strict=True)]
 
+    def total(self, value: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        own = np.asarray(value, dtype=np.float64)
+        if self.size == 1:
+            return own
+        # As halves of whole numbers: JAX would bring 64 bits to 32.
+        rows = np.ascontiguousarray(_gathered(own.reshape(-1).view(np.uint32)))
+        return np.asarray(rows.view(np.float64).sum(axis=0).reshape(own.shape))
+
     def disband(self) -> None:
+        self.any(False)
         if jax.distributed.is_initialized():
             jax.distributed.shutdown()
 

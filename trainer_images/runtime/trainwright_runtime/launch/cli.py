@@ -42,6 +42,7 @@ def _launch(arguments: argparse.Namespace) -> Verdict:
         environment = RankEnvironment.read()
         rank = environment.worker_index * environment.nproc
         to_start = arguments.plan(arguments)
+        program.check(to_start, workers=environment.workers, environ=os.environ)
         check_pod(environment, deadline_seconds=arguments.peer_timeout)
         return Supervisor(to_start, environment, peer_timeout=arguments.peer_timeout, beside=arguments.beside).run()
     except (InvalidEnvironment, program.InvalidProgram) as error:

@@ -6,7 +6,10 @@ import dataclasses
 import importlib.metadata
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from trainwright_runtime.launch import scripts
 
 RECIPES = "trainwright.recipes"
 """Entry-point group in which an image's package declares its recipes: name = module to run."""
@@ -21,11 +24,14 @@ class InvalidProgram(ValueError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Program:
-    """One program of this pod. `meets_at_once`: its ranks are sure to look for worker 0 as soon as they run."""
+    """One program of this pod. `meets_at_once`: its ranks are sure to look for worker 0 as soon as they run. `script`: the file
+    of the user's that it runs, where that is known.
+    """
 
     argv: tuple[str, ...]
     once_a_rank: bool
     meets_at_once: bool = False
+    script: Path | None = None
 
 
 def recipe(name: str, args: Sequence[str]) -> Program:
@@ -43,7 +49,7 @@ def recipe(name: str, args: Sequence[str]) -> Program:
 def module(name: str, function: str | None, args: Sequence[str]) -> Program:
     """A user's module, run as `python -m` does, or one function of it."""
     target = name if function is None else f"{name}:{function}"
-    return Program(argv=(*_CALL, target, *args), once_a_rank=True)
+    return Program(argv=(*_CALL, target, *args), once_a_rank=True, script=scripts.of_module(name))
 
 
 def command(argv: Sequence[str], *, each_rank: bool = False) -> Program:
@@ -52,4 +58,10 @@ def command(argv: Sequence[str], *, each_rank: bool = False) -> Program:
         raise InvalidProgram("there is no program to run: it goes after `--`")
     if shutil.which(argv[0]) is None:
         raise InvalidProgram(f"there is no program {argv[0]!r} in this image")
-    return Program(argv=tuple(argv), once_a_rank=each_rank)
+    return Program(argv=tuple(argv), once_a_rank=each_rank, script=scripts.of_command(argv))
+
+
+def check(program: Program, *, workers: int, environ: Mapping[str, str]) -> None:
+    """Raise InvalidProgram for a script that is known not to train this way."""
+    if program.script is not None and (fault := scripts.fault_of(program.script, workers=workers, environ=environ)):
+        raise InvalidProgram(fault)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,25 +54,35 @@ def classification(
         rows = np.arange(len(truth))
         own = scores[rows, [classes.index(one) for one in truth]]
         found["metrics"]["log_loss"] = float(-np.log(np.clip(own, 1e-15, 1)).mean())
-    by_size = np.argsort(-confusion.sum(axis=1), kind="stable")
+    add_curves(found, lambda index: (true == classes[index], scores[:, index], np.ones(len(true))))
+    return found
+
+
+def add_curves(found: dict[str, Any], samples_of: Callable[[int], tuple[Any, Any, Any]]) -> None:
+    """Add the curves of each class, and the mean area under them, to what `classification` found.
+
+    `samples_of` gives for the number of a class three arrays of one length: whether a sample is of the class, its score for the
+    class, and how many such samples there are.
+    """
+    classes = found["classes"]
+    by_size = np.argsort([-one["support"] for one in found["perClass"]], kind="stable")
     # Two classes mirror each other: one curve says all.
     shown = [1] if len(classes) == 2 else sorted(by_size[:MAX_CURVES].tolist())
     found["roc"], found["precisionRecall"], areas = {}, {}, []
     for index in shown:
-        is_class = true == classes[index]
+        is_class, scores, counts = _there(*samples_of(index))
         if is_class.all() or not is_class.any():
             continue
-        false_rate, true_rate, _ = measures.roc_curve(is_class, scores[:, index])
-        precision, recall, _ = measures.precision_recall_curve(is_class, scores[:, index])
+        false_rate, true_rate, _ = measures.roc_curve(is_class, scores, sample_weight=counts)
+        precision, recall, _ = measures.precision_recall_curve(is_class, scores, sample_weight=counts)
         areas.append(float(measures.auc(false_rate, true_rate)))
         found["roc"][classes[index]] = {"area": areas[-1], "points": _thinned(false_rate, true_rate)}
         found["precisionRecall"][classes[index]] = {
-            "average": float(measures.average_precision_score(is_class, scores[:, index])),
+            "average": float(measures.average_precision_score(is_class, scores, sample_weight=counts)),
             "points": _thinned(recall, precision),
         }
     if areas and len(shown) in (1, len(classes)):
         found["metrics"]["roc_auc"] = sum(areas) / len(areas)
-    return found
 
 
 def regression(truth: Sequence[float], predicted: Sequence[float]) -> dict[str, Any]:
@@ -94,6 +104,11 @@ def regression(truth: Sequence[float], predicted: Sequence[float]) -> dict[str, 
         "baseline": float(np.abs(true - np.median(true)).mean()),
         "points": _thinned(true, said, most=5 * MAX_POINTS),
     }
+
+
+def _there(is_class: Any, scores: Any, counts: Any) -> tuple[Any, Any, Any]:
+    there = counts > 0
+    return is_class[there], scores[there], counts[there]
 
 
 def _thinned(x: Any, y: Any, most: int = MAX_POINTS) -> list[list[float]]:

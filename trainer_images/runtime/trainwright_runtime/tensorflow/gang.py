@@ -43,6 +43,15 @@ class TensorFlowGang(Gang):
             texts = self._rows(own, 1 << (longest - 1).bit_length())
         return [json.loads(row[:length].astype(np.uint8).tobytes()) for row, length in zip(texts, lengths, strict=True)]
 
+    def total(self, value: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        own = np.asarray(value, dtype=np.float64)
+        if self.size == 1:
+            return own
+        # Each worker has as many replicas as every other; its first brings what there is to add.
+        parts = iter([own, *[np.zeros_like(own)] * (self._replicas - 1)])
+        values = self._strategy.experimental_distribute_values_from_function(lambda _context: tf.convert_to_tensor(next(parts)))
+        return np.asarray(self._strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None).numpy())
+
     def disband(self) -> None:
         if self.size == 1:
             return

@@ -88,7 +88,6 @@ class Run(BaseRun):
         generators = self._gang.gather(generator_states(self._seeds))
         if generators is None and not self._is_read_together:
             return None
-        self._settle()
         parts = {name: self._staging.copy(name, variables) for name, variables in self._variables.items()}
         if generators is None:
             return None

@@ -1,29 +1,49 @@
-"""A torch image classifier as files: its weights, and an exported program that needs no code of ours."""
+"""A torch model as files: its weights, and an exported program that needs no code of ours."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 
+from trainwright_runtime.environment import RankEnvironment
+from trainwright_runtime.images import artifact
+from trainwright_runtime.images.config import ImageConfig
+from trainwright_runtime.images.data import ImageData
+from trainwright_runtime.images.scores import Scores
+from trainwright_runtime.run import BaseRun
 from trainwright_runtime.sealed import Writer
 
 
-def model_files(model: torch.nn.Module, shape: tuple[int, int, int]) -> Mapping[str, Writer]:
-    """The files of a model that takes images of this shape (channels, height, width); moves it to the CPU."""
-    on_cpu = model.to("cpu").eval()
-    exported = _exported(on_cpu, shape)
-    return {
-        "model.pt": lambda stream: torch.save(on_cpu.state_dict(), stream),
-        "model.pt2": lambda stream: stream.write(exported),
-    }
+def save_classifier(
+    environment: RankEnvironment,
+    config: ImageConfig,
+    images: ImageData,
+    run: BaseRun,
+    scores: Scores,
+    model: torch.nn.Module,
+    *,
+    framework: str,
+) -> Path:
+    """Write the artifact of an image classifier; returns its directory. The model is on the CPU then."""
+    height, width, channels = images.shape
+    shape = (channels, height, width)
+    files = model_files(model.to("cpu").eval(), torch.zeros(2, *shape))
+    return artifact.save(environment, config, images, run, scores, framework=framework, shape=shape, model=files)
 
 
-def _exported(model: torch.nn.Module, shape: tuple[int, int, int]) -> bytes:
-    # Two examples: a batch of one is taken for a constant by the exporter.
-    example = torch.zeros(2, *shape)
-    program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+def model_files(model: torch.nn.Module, *example: torch.Tensor) -> Mapping[str, Writer]:
+    """The files of a model that is on the CPU, and takes as many samples as it is given.
+
+    `example`: its inputs, for two samples: a batch of one is taken for a constant by the exporter.
+    """
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(model, example, dynamic_shapes=({0: batch},) * len(example))
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
-    return buffer.getvalue()
+    return {
+        "model.pt": lambda stream: torch.save(model.state_dict(), stream),
+        "model.pt2": lambda stream: stream.write(buffer.getbuffer()),
+    }

@@ -6,6 +6,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import torch
 import torch.distributed as dist
 
 from trainwright_runtime.gang import Gang
@@ -32,6 +35,12 @@ class TorchGang(Gang):
         gathered: list[Any] | None = [None] * self.size if self.rank == 0 else None
         dist.gather_object(value, gathered, dst=0, group=self._group)
         return gathered
+
+    def total(self, value: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        total = torch.tensor(np.asarray(value, dtype=np.float64))
+        if self._group is not None:
+            dist.all_reduce(total, group=self._group)
+        return np.asarray(total.numpy())
 
     def disband(self) -> None:
         # Gloo aborts now and then when one rank tears down while another still talks.

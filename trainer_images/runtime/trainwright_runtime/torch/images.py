@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from trainwright_runtime.config import InvalidConfig
-from trainwright_runtime.environment import RankEnvironment
+from trainwright_runtime.gang import Gang
 from trainwright_runtime.images.data import Images
-from trainwright_runtime.images.scores import Scores
+from trainwright_runtime.images.scores import Scores, Tally
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Images, float32 in 0…1 and shaped (batch, channels, height, width), and their labels, int64."""
@@ -122,25 +121,20 @@ def evaluate(
     classes: int,
     device: torch.device,
     batch: int,
-    environment: RankEnvironment,
-    total: Callable[[torch.Tensor], torch.Tensor],
+    gang: Gang,
     mixed: AbstractContextManager[object] | None = None,
     loader_workers: int = 0,
 ) -> Scores:
     """Scores over all these images, each rank having looked at its share, `batch` at a time: the same on every rank.
 
-    `model` is the bare one (ranks have unequal numbers of batches, so nothing may be exchanged in it); `total` sums over ranks.
+    `model` is the bare one: ranks have unequal numbers of batches, so nothing may be exchanged in it.
     """
     model.eval()
-    share = range(environment.rank, len(images), environment.world_size)
+    share = range(gang.rank, len(images), gang.size)
     index_lists = [list(share[at : at + batch]) for at in range(0, len(share), batch)]
-    confusion = torch.zeros(classes, classes, dtype=torch.float64, device=device)
-    loss = torch.zeros((), dtype=torch.float64, device=device)
+    tally = Tally(classes)
     for inputs, labels in batches(images, index_lists, loader_workers=loader_workers):
-        truth = labels.to(device, non_blocking=True)
         with mixed or nullcontext():
-            logits = model(inputs.to(device, non_blocking=True)).float()
-        loss += F.cross_entropy(logits, truth, reduction="sum")
-        pairs = truth * classes + logits.argmax(1)
-        confusion += torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
-    return Scores(loss=float(total(loss)) / len(images), confusion=total(confusion).long().tolist())
+            logits = model(inputs.to(device, non_blocking=True))
+        tally.add(logits.float().cpu().numpy(), labels.numpy())
+    return tally.scores(gang)

@@ -85,7 +85,6 @@ class Run(BaseRun):
         generators = self._gang.gather({"now": generator_states(), "epoch": self._epoch_generators})
         if generators is None:
             return None
-        self._settle()
         files = {"model.pt": self._model.state_dict(), "training.pt": self._training_state()}
         files |= {f"rank-{rank}.pt": states for rank, states in enumerate(generators)}
         copies: dict[str, Any] = self._staging.copy(files)

@@ -70,12 +70,6 @@ class Replicas:
         """What `strategy.run` returned, as one numpy value for each replica that is here."""
         return [value.numpy() for value in self._strategy.experimental_local_results(values)]
 
-    def total_of(self, value: Any) -> Any:
-        """The sum over all workers of a value that each has; as numpy."""
-        array = np.asarray(value, dtype=np.float64)
-        others = [np.zeros_like(array)] * (len(self.here) - 1)
-        return self._strategy.reduce(tf.distribute.ReduceOp.SUM, self.distribute([array, *others]), axis=None).numpy()
-
 
 def evaluation_shares(size: int, *, batch: int, replicas: Replicas) -> Iterator[list[tuple[list[int], int]]]:
     """For each step of an evaluation, and for each replica that is here: indices, and how many of them count.

@@ -17,13 +17,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from trainwright_runtime import curve
 from trainwright_runtime.config import InvalidConfig
 from trainwright_runtime.environment import RankEnvironment
 from trainwright_runtime.exits import Exit, leave, say
 from trainwright_runtime.images import artifact, history
 from trainwright_runtime.images.data import Images, load
-from trainwright_runtime.images.order import plan_epoch
-from trainwright_runtime.images.scores import Scores
+from trainwright_runtime.images.scores import Scores, Tally
+from trainwright_runtime.order import plan_epoch
 from trainwright_runtime.tensorflow import Run
 from trainwright_runtime.tensorflow.gang import TensorFlowGang
 from trainwright_tensorflow.image_classification.config import TrainingConfig
@@ -61,21 +62,19 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     generators = [layer.generator for layer in augmentation.layers]
     tell_replicas_apart(model, generators, first=replicas.here[0])
     take_step = training_step(strategy, model, augmentation, optimizer, jit=config.jit)
-    look_at = evaluation_step(strategy, model, classes=classes)
+    look_at = evaluation_step(strategy, model)
 
     def scores_on(part: Images) -> Scores:
         """Scores over all these images, each replica having looked at its share: the same on every worker."""
         shares = list(evaluation_shares(len(part), batch=-(-config.global_batch // replicas.total), replicas=replicas))
         drawn = batches(part, [indices for step in shares for indices, _ in step], loader_workers=config.loader_workers)
-        loss, confusion = 0.0, np.zeros((classes, classes))
+        tally = Tally(classes)
         for step in shares:
             inputs, labels = zip(*(next(drawn) for _ in step), strict=True)
-            counted = [np.arange(len(indices)) < count for indices, count in step]
-            seen = look_at(*(replicas.distribute(values) for values in (inputs, labels, counted)))
-            loss += sum(map(float, replicas.results(seen["loss"])))
-            confusion += sum(replicas.results(seen["confusion"]))
-        total = replicas.total_of(np.append(confusion.ravel(), loss))
-        return Scores(loss=float(total[-1]) / len(part), confusion=total[:-1].reshape(classes, classes).astype(int).tolist())
+            answers = replicas.results(look_at(replicas.distribute(inputs)))
+            for logits, truth, (_, count) in zip(answers, labels, step, strict=True):
+                tally.add(logits[:count], truth[:count])
+        return tally.scores(gang)
 
     # --- loop ---------------------------------------------------------------------------------------------------------
     training_images = Kept(images.train, images.shape) if config.cache else images.train
@@ -113,8 +112,8 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
             weights = [np.float32(0.0 if share.is_padding else 1.0 / share.samples) for share in step]
             loss = take_step(*(replicas.distribute(values) for values in (inputs, labels, weights)))
             time.sleep(config.step_delay_seconds)
-            if history.is_point_due(run, config):
-                history.add_point(run, float(replicas.total_of(sum(replicas.results(loss)))))
+            if curve.is_point_due(run, config.log_every_steps):
+                curve.add_point(run, float(gang.total(sum(replicas.results(loss)))))
             run.step(samples=step[0].samples)
 
         scores = scores_on(images.validation)
@@ -129,24 +128,14 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     # Each worker's own, so that a log tells whether they have learnt the same.
     say(f"weights of worker {gang.rank}: sha256 {digest(model)}")
     scores = scores_on(images.test)
-    run.log(test_loss=scores.loss, test_accuracy=scores.accuracy, test_f1=scores.macro_f1)
+    history.log_test(run, scores)
     if environment.is_main:
         keras.config.set_dtype_policy("float32")
         plain = build(config.model, shape=images.shape, classes=classes, dropout=config.dropout)
         plain.set_weights(model.get_weights())
         with tempfile.TemporaryDirectory() as folder:
-            path = artifact.save(
-                environment,
-                config,
-                images,
-                run,
-                scores,
-                framework="tensorflow",
-                package="tensorflow",
-                shape=images.shape,
-                model=model_files(plain, Path(folder)),
-            )
-        say(f"test accuracy {scores.accuracy:.4f}, macro F1 {scores.macro_f1:.4f}; model and report in {path}")
+            files = model_files(plain, Path(folder))
+            artifact.save(environment, config, images, run, scores, framework="tensorflow", shape=images.shape, model=files)
     gang.disband()
 
 

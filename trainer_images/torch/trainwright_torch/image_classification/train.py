@@ -15,16 +15,18 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 
+from trainwright_runtime import curve
 from trainwright_runtime.config import InvalidConfig
 from trainwright_runtime.environment import RankEnvironment
 from trainwright_runtime.exits import Exit, leave, say
-from trainwright_runtime.images import artifact, history
+from trainwright_runtime.images import history
 from trainwright_runtime.images.data import Images, load
-from trainwright_runtime.images.order import plan_epoch
 from trainwright_runtime.images.scores import Scores
+from trainwright_runtime.order import plan_epoch
 from trainwright_runtime.torch import Run
-from trainwright_runtime.torch.artifacts import model_files
+from trainwright_runtime.torch.artifacts import save_classifier
 from trainwright_runtime.torch.configured import build_optimizer, build_scheduler, choose_device
+from trainwright_runtime.torch.gang import TorchGang
 from trainwright_runtime.torch.images import batches, build, copied, evaluate
 from trainwright_torch.image_classification.config import TrainingConfig
 
@@ -44,6 +46,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
         leave(Exit.INVALID_CONFIG, str(error))
     if world_size > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    gang = TorchGang()
     if environment.is_main:
         say(f"{world_size} rank{'s' if world_size > 1 else ''} on {device.type}: {images}")
 
@@ -63,8 +66,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
             classes=len(images.classes),
             device=device,
             batch=config.micro_batch or -(-config.global_batch // world_size),
-            environment=environment,
-            total=lambda value: sum_over_ranks(value, world_size),
+            gang=gang,
             mixed=mixed,
             loader_workers=config.loader_workers,
         )
@@ -79,6 +81,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
         state=history.beginning(),
         total_steps=config.epochs * steps_an_epoch,
         main_metric="val_accuracy",
+        gang=gang,
     )
     run.resume()
     for epoch in run.epochs(0 if run.state["finished"] else config.epochs):
@@ -114,8 +117,8 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
             time.sleep(config.step_delay_seconds)
-            if history.is_point_due(run, config):
-                history.add_point(run, float(sum_over_ranks(loss, world_size)))
+            if curve.is_point_due(run, config.log_every_steps):
+                curve.add_point(run, float(gang.total(float(loss))))
             run.step(samples=step.samples)
 
         scores, rate = scores_on(images.validation), optimizer.param_groups[0]["lr"]
@@ -130,23 +133,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     if run.state["best_weights"] is not None:
         model.load_state_dict(run.state["best_weights"])
     scores = scores_on(images.test)
-    run.log(test_loss=scores.loss, test_accuracy=scores.accuracy, test_f1=scores.macro_f1)
+    history.log_test(run, scores)
     if environment.is_main:
-        height, width, channels = images.shape
-        shape = (channels, height, width)
-        files = model_files(model, shape)
-        path = artifact.save(
-            environment, config, images, run, scores, framework="torch", package="torch", shape=shape, model=files
-        )
-        say(f"test accuracy {scores.accuracy:.4f}, macro F1 {scores.macro_f1:.4f}; model and report in {path}")
-    if world_size > 1:
-        # A rank that tears down while another still talks makes gloo abort now and then.
-        dist.barrier()
-        dist.destroy_process_group()
-
-
-def sum_over_ranks(value: torch.Tensor, world_size: int) -> torch.Tensor:
-    """The sum of every rank's value, on every rank."""
-    if world_size > 1:
-        dist.all_reduce(value)
-    return value
+        save_classifier(environment, config, images, run, scores, model, framework="torch")
+    gang.disband()

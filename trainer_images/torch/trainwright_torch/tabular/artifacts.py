@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import time
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ from trainwright_runtime.environment import RankEnvironment
 from trainwright_runtime.reporting import Curve, Report, files
 from trainwright_runtime.tabular.data import TabularData
 from trainwright_runtime.torch import Run
+from trainwright_runtime.torch.artifacts import model_files
 from trainwright_torch.tabular.config import TrainingConfig
-from trainwright_torch.tabular.model import Perceptron, Rows, rows_of
+from trainwright_torch.tabular.model import Perceptron, rows_of
 
 SAMPLE_ROWS = 20
 
@@ -29,7 +29,6 @@ def save(
     on_cpu = model.to("cpu").eval()
     few = dataclasses.replace(data.test, features=data.test.features.head(SAMPLE_ROWS), target=data.test.target[:SAMPLE_ROWS])
     rows = rows_of(few, data, model.categories)
-    exported = _exported(on_cpu, rows)
     name = "predictions" if model.is_regression else "logits"
     with torch.no_grad():
         answers = on_cpu(*rows)
@@ -37,7 +36,6 @@ def save(
     numbers = [[None if value != value else value for value in row] for row in rows[0].tolist()]  # noqa: PLR0124
     facts = Model(
         framework="torch",
-        package="torch",
         recipe="tabular",
         step=run.steps,
         inputs=[
@@ -58,22 +56,12 @@ def save(
         },
     )
     made = {
-        "model.pt": lambda stream: torch.save(on_cpu.state_dict(), stream),
-        "model.pt2": lambda stream: stream.write(exported),
+        # The first two rows are an example for the exporter.
+        **model_files(on_cpu, rows[0][:2].nan_to_num(), rows[1][:2]),
         **artifact.samples({"numbers": numbers, "words": rows[1].tolist()}, {name: answers.tolist()}),
         **files(_report(environment, config, data, run, test)),
     }
     return artifact.write(environment, facts, made)
-
-
-def _exported(model: Perceptron, rows: Rows) -> bytes:
-    # Two examples: a batch of one is taken for a constant by the exporter.
-    example = (rows[0][:2].nan_to_num(), rows[1][:2])
-    batch = torch.export.Dim("batch")
-    program = torch.export.export(model, example, dynamic_shapes=({0: batch}, {0: batch}))
-    buffer = io.BytesIO()
-    torch.export.save(program, buffer)
-    return buffer.getvalue()
 
 
 def _report(environment: RankEnvironment, config: TrainingConfig, data: TabularData, run: Run, test: dict[str, Any]) -> Report:

@@ -14,14 +14,16 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 
+from trainwright_runtime import curve
 from trainwright_runtime.config import InvalidConfig
 from trainwright_runtime.environment import RankEnvironment
 from trainwright_runtime.exits import Exit, leave, say
-from trainwright_runtime.images.order import plan_epoch
+from trainwright_runtime.order import plan_epoch
 from trainwright_runtime.reporting.scores import classification, regression
 from trainwright_runtime.tabular.data import Part, TabularData, load
 from trainwright_runtime.torch import Run
 from trainwright_runtime.torch.configured import choose_device
+from trainwright_runtime.torch.gang import TorchGang
 from trainwright_torch.tabular import artifacts
 from trainwright_torch.tabular.config import TrainingConfig
 from trainwright_torch.tabular.model import Perceptron, rows_of, targets_of
@@ -40,6 +42,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     model = Perceptron(data, config).to(device)
     if world_size > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    gang = TorchGang()
     if environment.is_main:
         sizes = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test rows"
         say(f"{world_size} rank{'s' if world_size > 1 else ''} on {device.type}: {data.task} of {data.target!r}, {sizes}")
@@ -61,6 +64,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
         state={"losses": [], "epochs": []},
         total_steps=config.epochs * -(-len(data.train) // config.global_batch),
         main_metric="val_accuracy" if data.task == "classification" else "val_r2",
+        gang=gang,
     )
     run.resume()
     for epoch in run.epochs(config.epochs):
@@ -84,12 +88,8 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             time.sleep(config.step_delay_seconds)
-            if (run.steps + 1) % config.log_every_steps == 0:
-                total = loss.detach()
-                if world_size > 1:
-                    dist.all_reduce(total)
-                run.state["losses"].append([run.steps + 1, float(total)])
-                run.log(loss=float(total))
+            if curve.is_point_due(run, config.log_every_steps):
+                curve.add_point(run, float(gang.total(float(loss.detach()))))
             run.step(samples=step.samples)
         # A table's validation part is small: every rank looks at all of it, and comes to the same scores.
         found = measured(model, data, data.validation, device)
@@ -105,10 +105,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
         path = artifacts.save(environment, config, data, model, run, test)
         name, value = next(iter(test["metrics"].items()))
         say(f"test {name} {value:.4f}; model and report in {path}")
-    if world_size > 1:
-        # A rank that tears down while another still talks makes gloo abort now and then.
-        dist.barrier()
-        dist.destroy_process_group()
+    gang.disband()
 
 
 def loss_of(output: torch.Tensor, targets: torch.Tensor, model: Perceptron) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Which images are learnt from, and in which order.
+"""In which order samples are learnt from, and by which rank.
 
 The order is a function of seed and epoch alone. The number of ranks only decides who takes which part of each step, so one
 worker and ten see the same steps, and a training that resumes with another number of workers goes on with the next sample.
@@ -7,25 +7,8 @@ worker and ten see the same steps, and a training that resumes with another numb
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
-
-VALIDATION_SHARE = TEST_SHARE = 0.15
-
-
-def split(labels: Sequence[int], *, validation: bool = True, test: bool = True) -> tuple[list[int], list[int], list[int]]:
-    """Indices for training, validation and test, each class in the same shares, always the same for the same labels."""
-    order = np.random.default_rng(0).permutation(len(labels)).tolist()
-    parts: tuple[list[int], list[int], list[int]] = ([], [], [])
-    for label in sorted(set(labels)):
-        members = [index for index in order if labels[index] == label]
-        held_out = round(len(members) * VALIDATION_SHARE) if validation else 0
-        tested = round(len(members) * TEST_SHARE) if test else 0
-        parts[1].extend(members[:held_out])
-        parts[2].extend(members[held_out : held_out + tested])
-        parts[0].extend(members[held_out + tested :])
-    return parts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
