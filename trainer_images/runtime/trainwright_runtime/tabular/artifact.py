@@ -10,6 +10,7 @@ from typing import Any
 from trainwright_runtime import artifact
 from trainwright_runtime.artifact import Tensor
 from trainwright_runtime.environment import RankEnvironment
+from trainwright_runtime.exits import say
 from trainwright_runtime.reporting import Curve, files
 from trainwright_runtime.run import BaseRun
 from trainwright_runtime.sealed import Writer
@@ -28,6 +29,13 @@ def sample_rows(data: TabularData) -> Part:
     return dataclasses.replace(part, features=part.features.head(SAMPLE_ROWS), target=part.target[:SAMPLE_ROWS])
 
 
+def output_of(data: TabularData) -> Tensor:
+    """What a network answers."""
+    if data.task == "regression":
+        return Tensor(name="predictions", dtype="float32", shape=(-1,))
+    return Tensor(name="logits", dtype="float32", shape=(-1, len(data.classes)))
+
+
 def save(
     environment: RankEnvironment,
     config: PerceptronConfig,
@@ -37,25 +45,18 @@ def save(
     test: Mapping[str, Any],
     *,
     framework: str,
-    package: str,
     inputs: Sequence[tuple[Tensor, list[Any]]],
     outputs: list[Any],
     model: Mapping[str, Writer],
 ) -> Path:
-    """Write the artifact, sealed; returns its directory.
+    """Write the artifact, sealed, and say where; returns its directory.
 
-    `framework`: its name in the API; `package`: the distribution that it is; `inputs`: each with its values for `sample_rows`;
-    `outputs`: the trained model's answers to them; `model`: the files that the framework makes of it.
+    `framework`: its name in the API and of its distribution; `inputs`: each with its values for `sample_rows`; `outputs`: the
+    trained model's answers to them; `model`: the files that the framework makes of it.
     """
-    is_regression = data.task == "regression"
-    output = Tensor(
-        name="predictions" if is_regression else "logits",
-        dtype="float32",
-        shape=(-1,) if is_regression else (-1, len(data.classes)),
-    )
+    output = output_of(data)
     about = artifact.Model(
         framework=framework,
-        package=package,
         recipe="tabular",
         step=run.steps,
         inputs=[tensor for tensor, _ in inputs],
@@ -64,7 +65,7 @@ def save(
         metrics=test["metrics"],
         data=data.fingerprint,
         features=data.histograms,
-        libraries=(package, *LIBRARIES),
+        libraries=(framework, *LIBRARIES),
         more={
             "task": data.task,
             "target": data.target,
@@ -73,27 +74,20 @@ def save(
         },
     )
     values = {tensor.name: [[_there(one) for one in row] for row in rows] for tensor, rows in inputs}
-    return artifact.write(
+    written = report(
         environment,
-        about,
-        {
-            **model,
-            **artifact.samples(values, {output.name: outputs}),
-            **files(
-                report(
-                    environment,
-                    config,
-                    data,
-                    test,
-                    recipe=f"{framework} · tabular",
-                    metrics=named(test["metrics"], _validated(run, test)),
-                    libraries=(package,),
-                    facts={"ranks": environment.world_size, "steps": run.steps},
-                    curves=_curves(run, data),
-                )
-            ),
-        },
+        config,
+        data,
+        test,
+        recipe=f"{framework} · tabular",
+        metrics=named(test["metrics"], _validated(run, test)),
+        libraries=(framework,),
+        facts={"ranks": environment.world_size, "steps": run.steps},
+        curves=_curves(run, data),
     )
+    path = artifact.write(environment, about, {**model, **artifact.samples(values, {output.name: outputs}), **files(written)})
+    say(f"test {data.main_metric} {test['metrics'][data.main_metric]:.4f}; model and report in {path}")
+    return path
 
 
 def _there(value: Any) -> Any:

@@ -53,6 +53,9 @@ class TabularData:
     fingerprint: dict[str, Any]
     histograms: dict[str, Any]
 
+    def __str__(self) -> str:
+        return f"{self.task} of {self.target!r}, {self.sizes} rows"
+
     @property
     def main_metric(self) -> str:
         """The measure that a model for this task is known by, as scikit-learn names its scorer."""

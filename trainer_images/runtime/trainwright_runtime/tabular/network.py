@@ -97,5 +97,10 @@ def end_epoch(run: BaseRun, validation: dict[str, Any]) -> None:
     run.state["epochs"].append({"epoch": run.epoch, **scores})
 
 
+def log_test(run: BaseRun, test: dict[str, Any]) -> None:
+    """Report the scores of the test part: the training's last word."""
+    run.log(**{f"test_{name}": value for name, value in test["metrics"].items()})
+
+
 def _floats(values: Any) -> Floats:
     return np.asarray(values, dtype=np.float32)
