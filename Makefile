@@ -6,7 +6,7 @@ PY := .venv/bin/python
 IMAGES := $(patsubst trainer_images/%/requirements.lock,%,$(wildcard trainer_images/*/requirements.lock))
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## make .venv with `trainwright` in it, from the lock file
 	@tools/setup
@@ -35,6 +35,9 @@ bench: setup  ## what Trainwright costs beside a floor, held to bounds; twenty m
 bench-quick: setup  ## the short bench
 	@PYTHONPATH=tools $(PY) -m bench --quick $(BENCH_OPTIONS)
 
+bench-trainers: setup  ## each framework: a step beside the bare framework, quality of its models, where a start's time goes
+	@PYTHONPATH=tools $(PY) -m bench --only step startup quality $(BENCH_OPTIONS)
+
 lint: setup  ## ruff, mypy strict, import-linter, generated files up to date
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
@@ -51,4 +54,4 @@ lock: setup  ## resolve dependencies anew and write the lock files
 clean:  ## remove what setup and the trainers' environments made in this checkout
 	@rm -rf .venv trainer_images/*/.venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build
 
-.PHONY: help setup demo test unit bench bench-quick lint generate lock clean
+.PHONY: help setup demo test unit bench bench-quick bench-trainers lint generate lock clean

@@ -12,14 +12,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import cost, recovery, report, start, training
+from bench import cost, recipes, recovery, report, start, training
 from bench.results import Figure, passed, read_ranges, rows
 from bench.world import World, world
 from trainwright.local import environments
 from trainwright.local.binaries import ControlPlaneUnavailable
 from trainwright.local.paths import checkout
 
-GROUPS = ("start", "growth", "cost", "step", "checkpoint", "recovery")
+GROUPS = ("start", "growth", "cost", "step", "checkpoint", "recovery", "startup", "quality")
+WHOLE = ("start", "growth", "cost", "step", "checkpoint", "recovery")
 IN_WORLD = ("start", "growth", "cost")
 QUICK = ("start", "cost", "step", "checkpoint")
 
@@ -49,17 +50,20 @@ async def measure(groups: tuple[str, ...], figures: list[Figure], *, quick: bool
         say("a control plane with simulated nodes")
         async with world(say) as there:
             await _in_world(there, groups, figures, quick=quick)
-    if {"step", "checkpoint", "recovery"} & set(groups):
-        await environments.ensure(checkout() / "trainer_images" / "torch", say)
     if "step" in groups:
-        say("a step under the runtime beside the same loop bare")
-        figures += await training.steps(ranks=(1,) if quick else (1, 2), say=say)
+        say("a step, or a fit, under the runtime beside the same bare")
+        figures += await training.steps(quick=quick, say=say)
+    if {"checkpoint", "recovery"} & set(groups):
+        await environments.ensure(checkout() / "trainer_images" / "torch", say)
     if "checkpoint" in groups:
         say("a checkpoint of 200 MB beside torch.save")
         figures.append(await training.checkpoint(repeats=5 if quick else 11, say=say))
     if "recovery" in groups:
         say("a worker is killed on the local twin")
         figures.append(await recovery.recovery(repeats=3, say=say))
+    if asked := {"startup", "quality"} & set(groups):
+        repeats = 1 if quick else 3
+        await recipes.measure(figures, quality="quality" in asked, startup="startup" in asked, repeats=repeats, say=say)
 
 
 async def _in_world(there: World, groups: tuple[str, ...], figures: list[Figure], *, quick: bool) -> None:
@@ -81,7 +85,7 @@ async def _in_world(there: World, groups: tuple[str, ...], figures: list[Figure]
 
 
 async def run(options: argparse.Namespace) -> int:
-    groups = tuple(options.only or (QUICK if options.quick else GROUPS))
+    groups = tuple(options.only or (QUICK if options.quick else WHOLE))
     about = report.machine() | {"quick": options.quick, "groups": groups}
     figures: list[Figure] = []
     try:
@@ -90,7 +94,7 @@ async def run(options: argparse.Namespace) -> int:
         about["loadAfter"] = os.getloadavg()
         known = read_ranges(Path(__file__).with_name("ranges.toml").read_text())
         names = {figure.name for figure in figures}
-        expected = [one for one in known if one.name in names or (not options.only and (one.quick or not options.quick))]
+        expected = [one for one in known if one.name in names or (one.group in groups and (one.quick or not options.quick))]
         table = rows([one.for_information() if options.shared_machine and one.timed else one for one in expected], figures)
         report.show(console, table)
         path = report.write(checkout() / "build" / "bench", table, about)

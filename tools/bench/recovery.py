@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import shutil
 import signal
 import statistics
-import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import aiohttp
 import psutil
 import yaml
 
 from bench.results import Figure
+from bench.twin import NAMESPACE, no_pods, progress_of, twin
 from bench.waiting import until
-from trainwright.api.names import ATTEMPT_LABEL, INDEX_LABEL, JOB_LABEL, METRICS_PORT
+from trainwright.api.names import ATTEMPT_LABEL, INDEX_LABEL, JOB_LABEL
 from trainwright.cluster.kube import KubeCluster
 from trainwright.cluster.port import PODS, TRAINING_JOBS, Object
 from trainwright.controller.store import Store
 from trainwright.local.paths import checkout
-from trainwright.local.twin import Twin
 
 SAMPLE = Path("manifests") / "samples" / "digits.yaml"
-NAMESPACE = "default"
 VICTIM = 1
 WITHIN_SECONDS = 120.0
 PHASES = ("failure seen", "attempt begun", "pods created", "processes run", "port answers", "first step")
@@ -80,7 +75,7 @@ class Story:
 async def recovery(*, repeats: int, say: Callable[[str], None]) -> Figure:
     """So many kills, each of a worker of a fresh job: a job's second failure would be held back on purpose."""
     whole, parts = [], []
-    async with _twin(say) as cluster:
+    async with twin(say) as cluster:
         for repeat in range(repeats):
             times = await _killed_once(cluster, f"digits-{repeat}")
             whole.append(times["first step"])
@@ -107,12 +102,8 @@ async def _killed_once(cluster: KubeCluster, name: str) -> dict[str, float]:
         await cluster.delete(TRAINING_JOBS, name, NAMESPACE)
         for task in tasks:
             task.cancel()
-    await until(lambda: _gone(cluster), within=60, every=0.2, what="no pod of the last job")
+    await no_pods(cluster)
     return {what: when - began for what, when in story.of(2).items()}
-
-
-async def _gone(cluster: KubeCluster) -> bool:
-    return not (await cluster.list(PODS, NAMESPACE)).items
 
 
 def _split(times: dict[str, float]) -> dict[str, float]:
@@ -122,37 +113,6 @@ def _split(times: dict[str, float]) -> dict[str, float]:
         split[what] = max(0.0, times[what] - before)
         before = max(before, times[what])
     return split
-
-
-@contextlib.asynccontextmanager
-async def _twin(say: Callable[[str], None]) -> AsyncIterator[KubeCluster]:
-    """A whole twin under a home of its own."""
-    with _home():
-        twin = Twin("bench")
-        try:
-            kubeconfig = await twin.up(nodes=1, gpus_per_node=2, progress=say)
-            cluster = await KubeCluster.connect(kubeconfig=kubeconfig)
-            try:
-                yield cluster
-            finally:
-                await cluster.close()
-        finally:
-            twin.down()
-
-
-@contextlib.contextmanager
-def _home() -> Iterator[None]:
-    before = os.environ.get("TRAINWRIGHT_HOME")
-    directory = tempfile.mkdtemp(prefix="tw-bench-")
-    os.environ["TRAINWRIGHT_HOME"] = directory
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["TRAINWRIGHT_HOME"]
-        else:
-            os.environ["TRAINWRIGHT_HOME"] = before
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _job(name: str) -> Object:
@@ -191,14 +151,7 @@ async def _until_checkpoint(story: Story, attempt: int) -> None:
 async def _progress(story: Story, attempt: int) -> Object | None:
     """What worker 0 of an attempt says of itself, once it answers."""
     address = story.addresses.get(attempt)
-    if address is None:
-        return None
-    try:
-        async with aiohttp.ClientSession() as session, session.get(f"http://{address}:{METRICS_PORT}/progress") as answer:
-            said: Object = await answer.json()
-            return said
-    except aiohttp.ClientError:
-        return None
+    return None if address is None else await progress_of(address)
 
 
 def _kill(job: str) -> None:

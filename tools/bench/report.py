@@ -34,10 +34,9 @@ def show(console: Console, table: Sequence[Row]) -> None:
                 f"{figure.value:.3g} {limits.unit}",
                 f"{low:.3g} – {high:.3g}" if len(figure.samples) > 1 else "",
             ]
-        bound = "" if limits.bound is None else f"{limits.bound:g}"
         before = "" if limits.measured is None else f"{limits.measured:g}"
         verdict = f"[{STYLES[row.verdict]}]{row.verdict}[/]"
-        shown.add_row(limits.what, *cells, bound, before, verdict)
+        shown.add_row(limits.what, *cells, limits.bounds, before, verdict)
     console.print(shown)
 
 
@@ -50,6 +49,7 @@ def write(folder: Path, table: Sequence[Row], about: dict[str, Any]) -> Path:
             "what": row.range.what,
             "unit": row.range.unit,
             "bound": row.range.bound,
+            "least": row.range.least,
             "verdict": row.verdict.value,
         }
         | (

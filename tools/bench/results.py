@@ -19,12 +19,17 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """What a figure may be. `measured` is what it was when docs/measurements.md was written."""
+    """What a figure may be: at most `bound`, at least `least`. `measured` is what it was when docs/measurements.md was written.
+
+    `group` is the group of measurements that it comes from (`bench --only`).
+    """
 
     name: str
+    group: str
     what: str
     unit: str
     bound: float | None = None
+    least: float | None = None
     measured: float | None = None
     quick: bool = False
 
@@ -35,7 +40,13 @@ class Range:
 
     def for_information(self) -> Range:
         """The same without a bound."""
-        return replace(self, bound=None)
+        return replace(self, bound=None, least=None)
+
+    @property
+    def bounds(self) -> str:
+        """As a reader of the table sees them."""
+        limits = (("≤", self.bound), ("≥", self.least))
+        return " ".join(f"{sign} {limit:g}" for sign, limit in limits if limit is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,12 +102,14 @@ def read_ranges(text: str) -> list[Range]:
 
 
 def judge(limits: Range, figure: Figure | None) -> Verdict:
-    """A bound is broken by what is above it; what was expected and has no figure is a failure too."""
+    """`bound` is broken by what is above it, `least` by what is below; what was expected and has no figure is a failure too."""
     if figure is None:
         return Verdict.NOT_MEASURED
-    if limits.bound is None:
+    if limits.bound is None and limits.least is None:
         return Verdict.FOR_INFORMATION
-    return Verdict.WITHIN if figure.value <= limits.bound else Verdict.BROKEN
+    is_low_enough = limits.bound is None or figure.value <= limits.bound
+    is_high_enough = limits.least is None or figure.value >= limits.least
+    return Verdict.WITHIN if is_low_enough and is_high_enough else Verdict.BROKEN
 
 
 def rows(ranges: Iterable[Range], figures: Iterable[Figure]) -> list[Row]:

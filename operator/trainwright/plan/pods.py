@@ -27,7 +27,7 @@ from trainwright.api.names import (
     remote_folder,
     service_name,
 )
-from trainwright.api.spec import FrameworkName
+from trainwright.api.spec import FrameworkName, TrainingJobSpec
 from trainwright.frameworks import Identity, framework
 from trainwright.plan.metadata import labels, owner
 from trainwright.plan.types import Settings
@@ -41,6 +41,7 @@ UPLOAD_GRACE_SECONDS = 120
 DEFAULT_CHECKPOINT_SECONDS = 300
 _NODE_AWAY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 FETCH_IMAGE = "sklearn"
+SCRAPE = "prometheus.io/"
 _CONFINED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -118,11 +119,20 @@ def _together(job: TrainingJob, topology_key: str) -> dict[str, Any]:
 
 
 def _annotations(job: TrainingJob) -> dict[str, Any]:
-    """The recipe's configuration: it can't change under a pod that carries it, and costs no object of its own."""
-    if not job.spec.recipe:
-        return {}
-    text = yaml.safe_dump(job.spec.recipe.config, sort_keys=True, allow_unicode=True)
-    return {"annotations": {CONFIG_ANNOTATION: text}}
+    """Where the worker's port is, for a Prometheus that goes by annotations. And the recipe's configuration: it can't change
+    under a pod that carries it, and costs no object of its own.
+    """
+    annotations = {}
+    if has_launcher(job.spec):
+        annotations = {f"{SCRAPE}scrape": "true", f"{SCRAPE}port": str(METRICS_PORT), f"{SCRAPE}path": "/metrics"}
+    if job.spec.recipe:
+        annotations[CONFIG_ANNOTATION] = yaml.safe_dump(job.spec.recipe.config, sort_keys=True, allow_unicode=True)
+    return {"annotations": annotations} if annotations else {}
+
+
+def has_launcher(spec: TrainingJobSpec) -> bool:
+    """Whether our launcher is the worker's first process; it isn't in an image of the user's that runs a command."""
+    return spec.framework is not FrameworkName.NONE and not (spec.command and spec.image)
 
 
 def _fetch(job: TrainingJob, settings: Settings, environment: list[dict[str, Any]]) -> dict[str, Any]:
@@ -132,7 +142,7 @@ def _fetch(job: TrainingJob, settings: Settings, environment: list[dict[str, Any
     if not wanted and not spec.workspace.uri:
         return {}
     # An image made from ours can fetch, and may carry the user's own file systems; a foreign one can't.
-    ours = spec.framework is not FrameworkName.NONE and not (spec.command and spec.image)
+    ours = has_launcher(spec)
     image = spec.image or settings.image(framework(spec.framework).image) if ours else settings.image(FETCH_IMAGE)
     container = {
         "name": FETCH_CONTAINER,

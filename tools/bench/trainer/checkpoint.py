@@ -1,6 +1,6 @@
 """A checkpoint of 200 MB under the runtime and by `torch.save`, in turns; seconds that training stands still, as JSON on stdout.
 
-Run by the trainer image's Python: `checkpoint.py DIRECTORY REPEATS`.
+`checkpoint DIRECTORY REPEATS`.
 """
 
 from __future__ import annotations

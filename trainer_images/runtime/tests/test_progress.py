@@ -11,6 +11,7 @@ from launching import Gang, wait_for
 from trainwright_runtime.launch.status import progress
 from trainwright_runtime.metrics import METRICS, render
 from trainwright_runtime.progress import Reporter
+from trainwright_runtime.startup import Startup
 
 SCRIPT = """
 import os, time
@@ -62,7 +63,7 @@ def _answers(worker: object) -> bool:
 
 
 def test_every_metric_of_the_table_is_rendered_once_it_is_known(tmp_path: Path) -> None:
-    reporter = Reporter(rank=3, path=tmp_path / "rank-3.json")
+    reporter = Reporter(rank=3, path=tmp_path / "rank-3.json", startup=Startup())
     reporter.report(resumed_from=40, epoch=1, total_steps=100)
     reporter.report(step=41, samples=64, metrics={"loss": 0.5})
     reporter.checkpoint_written(step=41, path=tmp_path, write_seconds=0.1, size=10)

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from trainwright_runtime.environment import InvalidEnvironment, RankEnvironment
 from trainwright_runtime.exits import Exit, leave
+from trainwright_runtime.startup import IMPORT, STARTUP
 
 
 class Config(BaseModel):
@@ -66,7 +67,11 @@ def read_config(path: Path | None, model: type[C]) -> C:
 
 
 def start(model: type[C]) -> tuple[RankEnvironment, C]:
-    """The environment and the configuration of this rank; ends the process with code 64 where either is refused."""
+    """The environment and the configuration of this rank; ends the process with code 64 where either is refused.
+
+    A recipe loads its framework after this.
+    """
+    STARTUP.begins(IMPORT)
     try:
         environment = RankEnvironment.read()
         return environment, read_config(environment.config, model)

@@ -60,6 +60,13 @@ METRICS = (
         source="heartbeat",
     ),
     WorkerMetric(
+        name="trainwright_startup_seconds",
+        kind="labelled",
+        help="Time from the start of this process to its first step, by part: import, data, model, rendezvous, first step, …",
+        source="startup",
+        labels=("rank", "part"),
+    ),
+    WorkerMetric(
         name="trainwright_resumed_step",
         kind="gauge",
         help="Step of the checkpoint this process resumed from.",

@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from trainwright_runtime.environment import RankEnvironment
+from trainwright_runtime.exits import say
+from trainwright_runtime.startup import STARTUP, Startup, sentence
 
 FLUSH_SECONDS = 0.5
 RATE_WINDOW = 20
@@ -32,8 +34,9 @@ STEP_SECONDS_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 
 class Reporter:
     """Collects what one rank reports, and keeps the status file at `path` close to it."""
 
-    def __init__(self, *, rank: int, path: Path | None) -> None:
+    def __init__(self, *, rank: int, path: Path | None, startup: Startup | None = None) -> None:
         self._path = path
+        self._startup = startup
         self._lock = threading.Lock()
         self._status: dict[str, Any] = {"rank": rank}
         self._metrics: dict[str, float] = {}
@@ -76,6 +79,8 @@ class Reporter:
                     self._counts[bisect.bisect_left(STEP_SECONDS_BOUNDS, seconds)] += taken
                     self._seconds += now - self._marked
                     self._steps += taken
+                    if self._startup is not None:
+                        self._started(self._startup)
                 self._step = step
             self._marked = now
             self._samples += samples
@@ -158,6 +163,14 @@ class Reporter:
             self._thread = None
         self.flush()
 
+    def _started(self, startup: Startup) -> None:
+        self._startup = None
+        if (parts := startup.end()) is None:
+            return
+        self._status["startup"] = {part: round(seconds, 3) for part, seconds in parts.items()}
+        if self._path is not None and self._status["rank"] == 0:
+            say(sentence(parts))
+
     def _wake(self) -> None:
         if self._path is None or self._changed.is_set():
             return
@@ -188,7 +201,7 @@ def reporter() -> Reporter:
                 environment = RankEnvironment.read()
                 directory = environment.status_dir
                 path = directory / f"rank-{environment.rank}.json" if directory is not None else None
-                _reporter = Reporter(rank=environment.rank, path=path)
+                _reporter = Reporter(rank=environment.rank, path=path, startup=STARTUP)
     return _reporter
 
 

@@ -22,6 +22,7 @@ from trainwright_runtime.exits import Exit, leave, say
 from trainwright_runtime.gang import Gang
 from trainwright_runtime.progress import reporter
 from trainwright_runtime.sealed import Writer
+from trainwright_runtime.startup import FIRST_STEP, RENDEZVOUS, RESUME, STARTUP
 
 LOSS_SECONDS = 0.5
 """Reading a loss off a GPU waits for the GPU, so it is read this seldom."""
@@ -43,6 +44,7 @@ class BaseRun(ABC):
     def __init__(
         self, gang: Gang, *, state: dict[str, Any] | None = None, total_steps: int | None = None, main_metric: str | None = None
     ) -> None:
+        STARTUP.was_set_up()
         self.environment = RankEnvironment.read()
         self.steps = 0
         self.epoch = 0
@@ -98,14 +100,16 @@ class BaseRun(ABC):
 
         Ends the process with code 65 when every checkpoint is damaged, or belongs to another model.
         """
-        name, fault = self._gang.from_main(self._find() if self._gang.rank == 0 else None)
+        with STARTUP.part(RENDEZVOUS):
+            name, fault = self._gang.from_main(self._find() if self._gang.rank == 0 else None)
         if fault is not None:
             leave(Exit.NO_CHECKPOINT, fault)
         if name is None or self._policy.directory is None:
             return 0
         path = self._policy.directory / name
         try:
-            facts = self._load(path)
+            with STARTUP.part(RESUME):
+                facts = self._load(path)
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             leave(Exit.NO_CHECKPOINT, f"checkpoint {name} does not fit this training: {error}")
         self.steps, self.epoch, self.position = facts["step"], facts["epoch"], facts["position"]
@@ -119,6 +123,7 @@ class BaseRun(ABC):
 
     def epochs(self, count: int) -> Iterator[int]:
         """The epochs that are still to train, the one that was interrupted first."""
+        STARTUP.begins(FIRST_STEP)
         while self.epoch < count:
             self._epoch_begins()
             yield self.epoch

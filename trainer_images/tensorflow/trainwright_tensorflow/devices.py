@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from trainwright_runtime.config import InvalidConfig
 from trainwright_runtime.environment import RankEnvironment
+from trainwright_runtime.startup import RENDEZVOUS, STARTUP
 from trainwright_tensorflow.config import TensorFlowConfig
 
 POLICIES = {"fp32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
@@ -39,7 +40,8 @@ def choose_strategy(config: TensorFlowConfig, environment: RankEnvironment) -> t
     for gpu in gpus[:wanted]:
         tf.config.experimental.set_memory_growth(gpu, True)
     if several:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        with STARTUP.part(RENDEZVOUS):
+            return tf.distribute.MultiWorkerMirroredStrategy()
     if gpus:
         return tf.distribute.MirroredStrategy()
     (cpu,) = tf.config.list_physical_devices("CPU")

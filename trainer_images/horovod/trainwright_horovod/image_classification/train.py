@@ -17,7 +17,7 @@ from trainwright_runtime import curve
 from trainwright_runtime.config import InvalidConfig
 from trainwright_runtime.environment import RankEnvironment
 from trainwright_runtime.exits import Exit, leave, say
-from trainwright_runtime.horovod.gang import HorovodGang
+from trainwright_runtime.horovod.gang import HorovodGang, meet
 from trainwright_runtime.images import history
 from trainwright_runtime.images.data import Images, load
 from trainwright_runtime.images.scores import Scores
@@ -40,7 +40,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
         model = build(config.model, channels=images.shape[2], classes=len(images.classes), dropout=config.dropout).to(device)
     except InvalidConfig as error:
         leave(Exit.INVALID_CONFIG, str(error))
-    hvd.init()
+    meet()
     gang = HorovodGang()
     rank, world_size = gang.rank, gang.size
     if environment.is_main:

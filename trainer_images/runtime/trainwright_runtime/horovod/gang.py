@@ -10,6 +10,13 @@ import numpy.typing as npt
 import torch
 
 from trainwright_runtime.gang import Gang
+from trainwright_runtime.startup import RENDEZVOUS, STARTUP
+
+
+@STARTUP.part(RENDEZVOUS)
+def meet() -> None:
+    """Join the gang: from here on Horovod knows its ranks."""
+    hvd.init()
 
 
 class HorovodGang(Gang):

@@ -18,6 +18,7 @@ from PIL import Image
 from trainwright_runtime.config import InvalidConfig
 from trainwright_runtime.environment import DataSource
 from trainwright_runtime.images.config import ImageConfig
+from trainwright_runtime.startup import DATA, STARTUP
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
@@ -105,6 +106,7 @@ def split(labels: Sequence[int], *, validation: bool = True, test: bool = True) 
     return parts
 
 
+@STARTUP.part(DATA)
 def load(sources: Sequence[DataSource], config: ImageConfig) -> ImageData:
     """The data of this job; raises InvalidConfig when it can't be told which, or it can't be used."""
     by_name = {source.name: source for source in sources}

@@ -12,6 +12,7 @@ from jax.experimental import multihost_utils
 
 from trainwright_runtime.environment import RankEnvironment
 from trainwright_runtime.gang import Gang
+from trainwright_runtime.startup import RENDEZVOUS, STARTUP
 
 HEARTBEAT_SECONDS = 10
 """How long a process may be silent before the others end. JAX's own hundred seconds are a long time for a gang of GPUs."""
@@ -20,6 +21,7 @@ _BLOCK = 4096
 """Bytes that an exchange is filled up to: each size is a program of its own to compile."""
 
 
+@STARTUP.part(RENDEZVOUS)
 def meet(environment: RankEnvironment) -> None:
     """Join the gang, if there is one: from here on `jax.devices()` are those of all workers."""
     if environment.workers > 1:

@@ -17,6 +17,7 @@ PROGRESS_KEYS = (
     "samplesPerSecond",
     "etaSeconds",
     "resumedFrom",
+    "startup",
     "metrics",
     "mainMetric",
     "checkpoint",

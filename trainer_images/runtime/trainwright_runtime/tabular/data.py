@@ -16,6 +16,7 @@ import pandas as pd
 from trainwright_runtime.config import InvalidConfig
 from trainwright_runtime.environment import DataSource
 from trainwright_runtime.exits import say
+from trainwright_runtime.startup import DATA, STARTUP
 from trainwright_runtime.tabular.config import TabularConfig, Task
 from trainwright_runtime.tabular.profile import fingerprint, histogram
 from trainwright_runtime.tabular.read import read
@@ -67,6 +68,7 @@ class TabularData:
         return f"{len(self.train):,} training, {len(self.validation):,} validation, {len(self.test):,} test"
 
 
+@STARTUP.part(DATA)
 def load(sources: Sequence[DataSource], config: TabularConfig) -> TabularData:
     """The data of this job; raises InvalidConfig, naming the key or the column, where it can't be learned from."""
     source = read(sources)

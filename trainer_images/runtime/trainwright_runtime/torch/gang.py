@@ -11,7 +11,16 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
+from trainwright_runtime.environment import RankEnvironment
 from trainwright_runtime.gang import Gang
+from trainwright_runtime.startup import RENDEZVOUS, STARTUP
+
+
+@STARTUP.part(RENDEZVOUS)
+def meet(environment: RankEnvironment, device: torch.device) -> None:
+    """Join the gang, if there is one, over what its devices are best joined by."""
+    if environment.world_size > 1:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
 class TorchGang(Gang):

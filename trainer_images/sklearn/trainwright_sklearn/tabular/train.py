@@ -19,6 +19,7 @@ from trainwright_runtime.config import InvalidConfig
 from trainwright_runtime.environment import RankEnvironment
 from trainwright_runtime.exits import Exit, PeerLost, leave, say
 from trainwright_runtime.progress import Reporter, reporter
+from trainwright_runtime.startup import FIRST_STEP, STARTUP
 from trainwright_runtime.tabular.data import TabularData, load
 from trainwright_runtime.tabular.report import named
 from trainwright_sklearn.tabular import artifacts, estimators
@@ -50,6 +51,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
         say(f"{data.task} of {data.target!r} by {config.estimator}: {data.sizes} rows; {columns}")
 
     # --- search -------------------------------------------------------------------------------------------------------
+    STARTUP.begins(FIRST_STEP)
     if search is not None and not environment.is_main:
         help_worker_zero(environment, search, threads, progress)
         return

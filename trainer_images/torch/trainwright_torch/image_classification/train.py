@@ -11,7 +11,6 @@ import contextlib
 import time
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 
@@ -26,7 +25,7 @@ from trainwright_runtime.order import plan_epoch
 from trainwright_runtime.torch import Run
 from trainwright_runtime.torch.artifacts import save_classifier
 from trainwright_runtime.torch.configured import build_optimizer, build_scheduler, choose_device
-from trainwright_runtime.torch.gang import TorchGang
+from trainwright_runtime.torch.gang import TorchGang, meet
 from trainwright_runtime.torch.images import batches, build, copied, evaluate
 from trainwright_torch.image_classification.config import TrainingConfig
 
@@ -44,8 +43,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
         model = build(config.model, channels=images.shape[2], classes=len(images.classes), dropout=config.dropout).to(device)
     except InvalidConfig as error:
         leave(Exit.INVALID_CONFIG, str(error))
-    if world_size > 1:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    meet(environment, device)
     gang = TorchGang()
     if environment.is_main:
         say(f"{world_size} rank{'s' if world_size > 1 else ''} on {device.type}: {images}")

@@ -10,7 +10,6 @@ import time
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 
@@ -23,7 +22,7 @@ from trainwright_runtime.tabular import network
 from trainwright_runtime.tabular.data import Part, TabularData, load
 from trainwright_runtime.torch import Run
 from trainwright_runtime.torch.configured import choose_device
-from trainwright_runtime.torch.gang import TorchGang
+from trainwright_runtime.torch.gang import TorchGang, meet
 from trainwright_torch.tabular import artifacts
 from trainwright_torch.tabular.config import TrainingConfig
 from trainwright_torch.tabular.model import Perceptron, tensors_of
@@ -40,8 +39,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
         leave(Exit.INVALID_CONFIG, str(error))
     torch.manual_seed(config.seed)
     model = Perceptron(data, config).to(device)
-    if world_size > 1:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    meet(environment, device)
     gang = TorchGang()
     if environment.is_main:
         say(f"{world_size} rank{'s' if world_size > 1 else ''} on {device.type}: {data}")
