@@ -91,7 +91,7 @@ def save(
 
 
 def _there(value: Any) -> Any:
-    """The value as JSON has it: no number is null."""
+    """The value as JSON has it, which knows no NaN: null."""
     return None if value != value else value  # noqa: PLR0124 - NaN is not itself
 
 
