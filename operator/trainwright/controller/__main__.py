@@ -22,6 +22,7 @@ from trainwright.controller.leader import Leader
 from trainwright.controller.metrics import Metrics
 from trainwright.controller.operator import Operator
 from trainwright.controller.server import serving
+from trainwright.controller.targets import targets
 from trainwright.plan.prices import Prices, read_prices
 from trainwright.plan.types import Settings
 
@@ -41,7 +42,7 @@ def arguments() -> argparse.Namespace:
         "--listen",
         default=os.environ.get("TRAINWRIGHT_LISTEN", "0.0.0.0:8080"),
         metavar="HOST:PORT",
-        help="where /healthz and /metrics are served",
+        help="where /healthz, /metrics and /targets are served",
     )
     parser.add_argument(
         "--progress-interval",
@@ -125,7 +126,7 @@ async def operate(options: argparse.Namespace) -> None:
     host, _, port = options.listen.rpartition(":")
     async with (
         closing(cluster),
-        serving(host, int(port), metrics.registry, healthy) as bound,
+        serving(host, int(port), metrics.registry, healthy, lambda: targets(operator.pods.all())) as bound,
     ):
         log.info("operator listens on %s:%d, watches %s", host, bound, options.namespace or "all namespaces")
         signals = asyncio.create_task(_stop_on_signals(stop, after=watching), name="signals")

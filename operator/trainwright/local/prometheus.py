@@ -5,16 +5,13 @@ Order: PATH, the cache, Debian's package (fetched by apt-get and unpacked, which
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from trainwright.api.names import ATTEMPT_LABEL, INDEX_LABEL, JOB_LABEL
 from trainwright.local import binaries
 from trainwright.local.binaries import Progress, Tool
 from trainwright.local.locks import locked
@@ -71,11 +68,9 @@ def _unpacked(progress: Progress) -> dict[str, Path]:
     return _there()
 
 
-def command(program: Path, state: Path, *, kubeconfig: Path, address: str) -> list[str]:
-    """How Prometheus is started for a twin; writes its configuration. `address`: where it is to listen."""
-    state.mkdir(parents=True, exist_ok=True)
-    config = state / "prometheus.yml"
-    config.write_text(yaml.safe_dump(configuration(state, kubeconfig), sort_keys=False))
+def command(program: Path, state: Path, *, address: str, operator: str) -> list[str]:
+    """How Prometheus is started for a twin. `address`: where it is to listen; `operator`: where that does."""
+    config = configure(state, operator=operator)
     return [
         str(program),
         f"--config.file={config}",
@@ -85,54 +80,23 @@ def command(program: Path, state: Path, *, kubeconfig: Path, address: str) -> li
     ]
 
 
-def tell_operator(state: Path, address: str) -> None:
-    """Where the operator answers from now on: Prometheus looks into the file by itself."""
-    state.mkdir(parents=True, exist_ok=True)
-    aside = state / ".operator.json.part"
-    aside.write_text(json.dumps([{"targets": [address]}]))
-    aside.rename(state / "operator.json")
-
-
-def configuration(state: Path, kubeconfig: Path) -> dict[str, Any]:
-    """What a twin's Prometheus scrapes: the operator, and every pod that asks for it by the usual annotations."""
-    return {
-        "global": {"scrape_interval": f"{SCRAPE_SECONDS}s", "evaluation_interval": f"{SCRAPE_SECONDS}s"},
-        "rule_files": [str(checkout() / RULES)],
-        "scrape_configs": [
-            {
-                "job_name": "trainwright-operator",
-                # The operator says of which job, in which namespace, a series is.
-                "honor_labels": True,
-                "file_sd_configs": [{"files": [str(state / "operator.json")], "refresh_interval": "1s"}],
-            },
-            {
-                "job_name": "trainwright-workers",
-                "kubernetes_sd_configs": [{"role": "pod", "kubeconfig_file": str(kubeconfig)}],
-                "relabel_configs": worker_relabeling(),
-            },
-        ],
-    }
-
-
-def worker_relabeling() -> list[dict[str, Any]]:
-    """How a pod's annotations say where to scrape it, and its labels what its series are of."""
-
-    def meta(name: str) -> str:
-        return "__meta_kubernetes_pod_" + "".join(one if one.isalnum() else "_" for one in name)
-
-    return [
-        {"source_labels": [meta("label_" + JOB_LABEL)], "action": "keep", "regex": ".+"},
-        {"source_labels": [meta("annotation_prometheus.io/scrape")], "action": "keep", "regex": "true"},
-        {"source_labels": [meta("phase")], "action": "keep", "regex": "Running"},
+def configure(state: Path, *, operator: str) -> Path:
+    """Write what is to be scraped: the operator at this address, and the workers that it tells of."""
+    often = f"{SCRAPE_SECONDS}s"
+    jobs = [
+        # The operator says of which job, in which namespace, a series is.
+        {"job_name": "trainwright-operator", "honor_labels": True, "static_configs": [{"targets": [operator]}]},
         {
-            "source_labels": [meta("ip"), meta("annotation_prometheus.io/port")],
-            "separator": ":",
-            "target_label": "__address__",
+            "job_name": "trainwright-workers",
+            "http_sd_configs": [{"url": f"http://{operator}/targets", "refresh_interval": often}],
         },
-        {"source_labels": [meta("annotation_prometheus.io/path")], "target_label": "__metrics_path__", "regex": "(.+)"},
-        {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
-        {"source_labels": [meta("name")], "target_label": "pod"},
-        {"source_labels": [meta("label_" + JOB_LABEL)], "target_label": "job"},
-        {"source_labels": [meta("label_" + INDEX_LABEL)], "target_label": "worker"},
-        {"source_labels": [meta("label_" + ATTEMPT_LABEL)], "target_label": "attempt"},
     ]
+    config = {
+        "global": {"scrape_interval": often, "evaluation_interval": often},
+        "rule_files": [str(checkout() / RULES)],
+        "scrape_configs": jobs,
+    }
+    state.mkdir(parents=True, exist_ok=True)
+    path = state / "prometheus.yml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    return path

@@ -112,7 +112,7 @@ class Twin:
             if operator:
                 await self._eventually("operator", self.operator_healthy, ["operator"])
             if monitoring:
-                await self._start_prometheus(kubeconfig, progress)
+                await self._start_prometheus(progress)
             else:
                 self._processes.stop(PROMETHEUS, grace=PROMETHEUS_GRACE_SECONDS)
         finally:
@@ -190,23 +190,26 @@ class Twin:
     def _start_operator(self, kubeconfig: Path) -> None:
         if self._processes.alive("operator"):
             return
-        port = free_port(HOST)
-        (self.state / "operator.port").write_text(str(port))
+        path = self.state / "operator.port"
+        # The port that it had, if it can be had again: a Prometheus knows no other.
+        port = free_port(HOST, wanted=int(path.read_text()) if path.exists() else 0)
+        path.write_text(str(port))
         command = [sys.executable, "-m", "trainwright.controller", "--listen", f"{HOST}:{port}", "--progress-interval", "1"]
         # A node of a twin is a process: it doesn't come back after a reboot, so there is nothing to wait for.
         command += ["--node-lost-after", "10"]
-        prometheus.tell_operator(self.state / PROMETHEUS, f"{HOST}:{port}")
         self._processes.start("operator", command, env={**os.environ, "KUBECONFIG": str(kubeconfig)})
 
-    async def _start_prometheus(self, kubeconfig: Path, progress: Progress) -> None:
-        if self._processes.alive(PROMETHEUS):
-            return
+    async def _start_prometheus(self, progress: Progress) -> None:
+        where, operator = self.state / PROMETHEUS, f"{HOST}:{(self.state / 'operator.port').read_text()}"
+        if url := self.prometheus_url:
+            prometheus.configure(where, operator=operator)
+            async with aiohttp.ClientSession() as session, session.post(f"{url}/-/reload"):
+                return
         program = (await asyncio.to_thread(prometheus.ensure, progress))["prometheus"]
         progress("starting Prometheus")
-        where = self.state / PROMETHEUS
         port = free_port(HOST)
-        (where.parent / "prometheus.port").write_text(str(port))
-        self._processes.start(PROMETHEUS, prometheus.command(program, where, kubeconfig=kubeconfig, address=f"{HOST}:{port}"))
+        (self.state / "prometheus.port").write_text(str(port))
+        self._processes.start(PROMETHEUS, prometheus.command(program, where, address=f"{HOST}:{port}", operator=operator))
         await self._eventually("Prometheus", self.prometheus_ready, [PROMETHEUS])
 
     @property

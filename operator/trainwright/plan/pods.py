@@ -20,6 +20,7 @@ from trainwright.api.names import (
     INDEX_LABEL,
     JOB_LABEL,
     METRICS_PORT,
+    SCRAPE_ANNOTATIONS,
     TERMINATION_LOG,
     WORKSPACE_DIR,
     hostname,
@@ -41,7 +42,6 @@ UPLOAD_GRACE_SECONDS = 120
 DEFAULT_CHECKPOINT_SECONDS = 300
 _NODE_AWAY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 FETCH_IMAGE = "sklearn"
-SCRAPE = "prometheus.io/"
 _CONFINED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -124,7 +124,8 @@ def _annotations(job: TrainingJob) -> dict[str, Any]:
     """
     annotations = {}
     if has_launcher(job.spec):
-        annotations = {f"{SCRAPE}scrape": "true", f"{SCRAPE}port": str(METRICS_PORT), f"{SCRAPE}path": "/metrics"}
+        port = {"scrape": "true", "port": str(METRICS_PORT), "path": "/metrics"}
+        annotations = {f"{SCRAPE_ANNOTATIONS}{name}": value for name, value in port.items()}
     if job.spec.recipe:
         annotations[CONFIG_ANNOTATION] = yaml.safe_dump(job.spec.recipe.config, sort_keys=True, allow_unicode=True)
     return {"annotations": annotations} if annotations else {}

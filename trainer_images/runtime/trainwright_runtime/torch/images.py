@@ -113,6 +113,12 @@ def copied(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
 
 
+def gradient_norm(model: nn.Module) -> float:
+    """The norm of all gradients that the model holds now; with several ranks, once they have been exchanged."""
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    return float(nn.utils.get_total_norm(gradients))
+
+
 @torch.no_grad()
 def evaluate(
     model: nn.Module,

@@ -70,13 +70,16 @@ class Run(BaseRun):
             next(iterator, None)
         if done:
             set_generator_states(generators)
-        for batch in iterator:
+        for batch in self.data(iterator):
             self._taken += samples
             yield batch
 
     def _epoch_begins(self) -> None:
         if self.position == 0:
             self._epoch_generators = generator_states()
+
+    def _learning_rate(self) -> float | None:
+        return float(self._parts["optimizer"].param_groups[0]["lr"])
 
     def _loss_of(self, loss: Any) -> float:
         return float(loss.detach() if isinstance(loss, torch.Tensor) else loss)

@@ -97,7 +97,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
             len(training_images), epoch=epoch, seed=config.seed, start=run.position, global_batch=config.global_batch
         )
         parts = [share.micro_batches[0] for step in steps for share in step]
-        drawn = batches(training_images, parts, loader_workers=config.loader_workers)
+        drawn = run.data(batches(training_images, parts, loader_workers=config.loader_workers))
         for step in steps:
             inputs, labels = zip(*(next(drawn) for _ in step), strict=True)
             loss = take_step(*(replicas.distribute(values) for values in (inputs, labels, weights_of(step))))
