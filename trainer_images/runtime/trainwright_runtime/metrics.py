@@ -57,6 +57,12 @@ METRICS = (
         help="Time of steps without waiting for data and for checkpoints: computing, and exchanging with other ranks.",
         source="computeSeconds",
     ),
+    WorkerMetric(
+        name="trainwright_own_step_seconds",
+        kind="gauge",
+        help="Time of a recent step that this rank needed for itself, without waiting for others; torch with DDP tells it.",
+        source="ownStepSeconds",
+    ),
     WorkerMetric(name="trainwright_loss", kind="gauge", help="Latest training loss.", source="metrics.loss"),
     WorkerMetric(
         name="trainwright_losses_not_finite_total",

@@ -63,6 +63,7 @@ class Reporter:
         epoch: int | None = None,
         samples: int = 0,
         waited: float = 0.0,
+        own: float | None = None,
         metrics: Mapping[str, float] | None = None,
         main_metric: str | None = None,
         resumed_from: int | None = None,
@@ -70,8 +71,9 @@ class Reporter:
         """Note what is known now; what is left out stays as it was.
 
         `step` counts from the start of the training, `samples` are those trained since the last report, by all ranks together,
-        and `waited` the seconds since then in which this rank had to wait for data. The time of a step is that since the
-        previous report of any kind, so one after an evaluation keeps the evaluation out of it.
+        and `waited` the seconds since then in which this rank had to wait for data. `own` is what it needed of a recent step for
+        itself, in seconds, without waiting for other ranks. The time of a step is that since the previous report of any kind, so
+        one after an evaluation keeps the evaluation out of it.
         """
         now = time.perf_counter()
         with self._lock:
@@ -89,7 +91,12 @@ class Reporter:
             self._samples += samples
             self._waited += waited
             self._heartbeat = time.time()
-            for key, value in (("totalSteps", total_steps), ("epoch", epoch), ("mainMetric", main_metric)):
+            for key, value in (
+                ("totalSteps", total_steps),
+                ("epoch", epoch),
+                ("mainMetric", main_metric),
+                ("ownStepSeconds", own),
+            ):
                 if value is not None:
                     self._status[key] = value
             if resumed_from is not None:
@@ -222,5 +229,5 @@ def report(
     metrics: Mapping[str, float] | None = None,
     main_metric: str | None = None,
 ) -> None:
-    """Say how far this rank is; see `Reporter.report`. Cheap enough for every step."""
+    """Say how far this rank is; see `Reporter.report`. Cheap enough for every step, and without anything a sign of life."""
     reporter().report(step=step, total_steps=total_steps, epoch=epoch, samples=samples, metrics=metrics, main_metric=main_metric)

@@ -101,6 +101,10 @@ class BaseRun(ABC):
         """The learning rate of this step, where the framework can tell."""
         return None
 
+    def _own_seconds(self) -> float | None:
+        """Time of a recent step that this rank computed in, without waiting for others; None where the framework can't tell."""
+        return None
+
     # --- what a loop calls --------------------------------------------------------------------------------------------
 
     def resume(self) -> int:
@@ -150,12 +154,15 @@ class BaseRun(ABC):
         waited, self._waited = self._waited, 0.0
         now = time.monotonic()
         metrics, self._noted = self._noted, {}
+        own = None
         if now - self._read_at >= READ_SECONDS:
             metrics = self._readings(loss) | metrics
+            if (own := self._own_seconds()) is not None:
+                own += waited
             self._read_at = now
         if metrics:
             self._events.write(self.steps, metrics)
-        self._reporter.report(step=self.steps, epoch=self.epoch, samples=taken, waited=waited, metrics=metrics)
+        self._reporter.report(step=self.steps, epoch=self.epoch, samples=taken, waited=waited, own=own, metrics=metrics)
         stop, save = self._gang.meet(stop=self._stop_asked.is_set(), save=self._is_save_due_by_time(now))
         if stop:
             self._stop()

@@ -29,6 +29,7 @@ from trainwright_runtime.jax import Run
 from trainwright_runtime.jax.gang import JaxGang, meet
 from trainwright_runtime.jax.run import copied, local
 from trainwright_runtime.order import Step, plan_epoch
+from trainwright_runtime.progress import report
 
 
 def train(environment: RankEnvironment, config: TrainingConfig) -> None:
@@ -162,3 +163,4 @@ def evaluate(predict: Any, parameters: Any, images: Images, tally: Tally, config
         indices = share[at : at + size]
         batch, labels = images.take(indices + indices[:1] * (size - len(indices)))
         tally.add(np.asarray(predict(parameters, batch))[: len(indices)], labels[: len(indices)])
+        report()

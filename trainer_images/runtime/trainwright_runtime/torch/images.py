@@ -14,6 +14,7 @@ from trainwright_runtime.config import InvalidConfig
 from trainwright_runtime.gang import Gang
 from trainwright_runtime.images.data import Images
 from trainwright_runtime.images.scores import Scores, Tally
+from trainwright_runtime.progress import report
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Images, float32 in 0…1 and shaped (batch, channels, height, width), and their labels, int64."""
@@ -143,4 +144,5 @@ def evaluate(
         with mixed or nullcontext():
             logits = model(inputs.to(device, non_blocking=True))
         tally.add(logits.float().cpu().numpy(), labels.numpy())
+        report()
     return tally.scores(gang)

@@ -23,6 +23,7 @@ from trainwright_runtime.exits import Exit, leave, say
 from trainwright_runtime.images import artifact, history
 from trainwright_runtime.images.data import Images, load
 from trainwright_runtime.images.scores import Scores, Tally
+from trainwright_runtime.progress import report
 from trainwright_runtime.tensorflow import Run
 from trainwright_runtime.tensorflow.gang import TensorFlowGang
 from trainwright_tensorflow.devices import POLICIES, choose_strategy
@@ -75,6 +76,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
             answers = replicas.results(look_at(replicas.distribute(inputs)))
             for logits, truth, (_, count) in zip(answers, labels, step, strict=True):
                 tally.add(logits[:count], truth[:count])
+            report()
         return tally.scores(gang)
 
     # --- loop ---------------------------------------------------------------------------------------------------------

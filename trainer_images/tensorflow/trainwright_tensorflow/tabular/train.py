@@ -20,6 +20,7 @@ from trainwright_runtime import curve
 from trainwright_runtime.config import InvalidConfig
 from trainwright_runtime.environment import RankEnvironment
 from trainwright_runtime.exits import Exit, leave, say
+from trainwright_runtime.progress import report
 from trainwright_runtime.tabular import network
 from trainwright_runtime.tabular.data import Part, load
 from trainwright_runtime.tensorflow import Run
@@ -70,8 +71,10 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     def measured(part: Part) -> dict[str, Any]:
         """Scores over these rows. A table's held-out part is small: every worker looks at all of it, and comes to the same."""
         inputs = codes_of(part, data, columns)
-        chunks = [slice(at, at + ROWS_AT_A_TIME) for at in range(0, len(part), ROWS_AT_A_TIME)]
-        outputs = [answer({name: array[rows] for name, array in inputs.items()}).numpy() for rows in chunks]
+        outputs = []
+        for at in range(0, len(part), ROWS_AT_A_TIME):
+            outputs.append(answer({name: array[at : at + ROWS_AT_A_TIME] for name, array in inputs.items()}).numpy())
+            report()
         return network.measured(np.concatenate(outputs), part, data)
 
     # --- loop ---------------------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     # --- loop ---------------------------------------------------------------------------------------------------------
     steps_an_epoch = -(-len(images.train) // config.global_batch)
     run = Run(
-        model=model,
+        model=trained,
         optimizer=optimizer,
         scheduler=scheduler,
         scaler=scaler,

@@ -55,7 +55,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     numbers, words = (tensor.to(device) for tensor in tensors_of(data.train, data, model.columns))
     targets = torch.from_numpy(network.targets_of(data.train, data)).to(device)
     run = Run(
-        model=model,
+        model=trained,
         optimizer=optimizer,
         scheduler=scheduler,
         state=network.beginning(),
