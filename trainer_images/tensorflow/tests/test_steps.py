@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from trainwright_tensorflow.image_classification.feed import Replicas, evaluation_shares
-from trainwright_tensorflow.image_classification.steps import agreed
+from trainwright_tensorflow.image_classification.feed import evaluation_shares
+from trainwright_tensorflow.replicas import Replicas
+from trainwright_tensorflow.steps import agreed
 
 
 def test_gradients_that_overflow_in_one_replica_are_taken_by_none() -> None:

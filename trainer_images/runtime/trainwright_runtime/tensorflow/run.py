@@ -72,7 +72,8 @@ class Run(BaseRun):
         self._staging = Staging()
 
     def _learning_rate(self) -> float | None:
-        return float(self._optimizer.learning_rate)
+        # A mirrored variable is no number yet.
+        return float(tf.convert_to_tensor(raw(self._optimizer.learning_rate)))
 
     @property
     def framework_version(self) -> str:
