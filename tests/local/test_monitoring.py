@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
+import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +21,7 @@ from support.jobs import apply, get, kill_worker, sample, succeeded, until
 from support.twin import ROOT, RunningTwin, running_twin
 from support.waiting import eventually
 from trainwright.local import prometheus
+from trainwright.local.addresses import free_port
 
 FOLDER = ROOT / "manifests" / "monitoring"
 
@@ -36,17 +41,25 @@ def test_rules_are_right_and_alerts_fire_when_they_should() -> None:
 
 
 def query(twin: RunningTwin, expression: str) -> list[dict[str, Any]]:
+    """What the twin's Prometheus answers."""
+    return ask(str(twin.twin.prometheus_url), expression)
+
+
+def ask(server: str, expression: str) -> list[dict[str, Any]]:
     """What an instant query finds; numbers that are none don't count as found."""
-    url = f"{twin.twin.prometheus_url}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(f"{server}/api/v1/query?{urllib.parse.urlencode({'query': expression})}", timeout=10) as answer:
         found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
     return [one for one in found if one["value"][1] != "NaN"]
 
 
 @pytest.fixture(scope="module")
-def monitored() -> Iterator[RunningTwin]:
-    with running_twin(gpus_per_node=2, monitoring=True) as twin:
-        yield twin
+def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningTwin]:
+    prices = tmp_path_factory.mktemp("prices") / "prices.yaml"
+    prices.write_text("{currency: EUR, gpu: 2.5, cpu: 0.05}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRAINWRIGHT_PRICES", str(prices))
+        with running_twin(gpus_per_node=2, monitoring=True) as twin:
+            yield twin
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +71,10 @@ def trained(monitored: RunningTwin) -> RunningTwin:
         job["spec"] |= {"resources": {"gpus": 1, "cpu": "500m", "memory": "2Gi"}, "checkpoint": {"everySteps": 20}}
         job["spec"]["recipe"]["config"] |= {"step_delay_seconds": 0.1, "log_every_steps": 2}
         apply(monitored, "default", job)
+        waiting = sample("digits")
+        waiting["metadata"]["name"] = "waiting"
+        waiting["spec"] |= {"resources": {"gpus": 3}}
+        apply(monitored, "default", waiting)
         await until(monitored, "default", lambda status: (status.get("checkpoint") or {}).get("step", 0) >= 40)
         kill_worker(get(monitored, "default"), 1)
         await until(monitored, "default", lambda status: (status.get("progress") or {}).get("step", 0) >= 150, within=120)
@@ -84,6 +101,62 @@ async def test_every_recording_rule_finds_something_in_a_real_training(trained: 
     groups = yaml.safe_load((FOLDER / "rules.yaml").read_text())["groups"]
     for rule in (rule for group in groups for rule in group["rules"] if "record" in rule):
         await eventually(lambda name=rule["record"]: query(trained, name), within=30, what=rule["record"])
+
+
+def expressions(dashboard: str) -> list[str]:
+    """All of a dashboard, as Grafana would ask them of the training above."""
+    content = json.loads((FOLDER / "dashboards" / f"{dashboard}.json").read_text())
+    found = [target["expr"] for panel in content["panels"] for target in panel.get("targets", [])]
+    for name, value in {"namespace": "default", "job": "digits", "__rate_interval": "30s", "__range": "10m"}.items():
+        found = [expression.replace(f"${name}", value) for expression in found]
+    return found
+
+
+@pytest.mark.parametrize("dashboard", ["fleet", "job", "operator"])
+async def test_every_expression_of_a_dashboard_finds_something_in_a_real_training(trained: RunningTwin, dashboard: str) -> None:
+    for expression in expressions(dashboard):
+        if "trainwright_gpu_" not in expression:
+            await eventually(lambda wanted=expression: query(trained, wanted), within=30, what=expression)
+
+
+async def test_those_that_need_gpus_find_something_in_what_a_worker_with_gpus_said(tmp_path: Path) -> None:
+    """A recorded page, scraped by a real Prometheus."""
+    page = (Path(__file__).parent / "recorded_gpus.prom").read_bytes()
+
+    class Worker(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Nobody reads it."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Worker)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    labels = {"namespace": "default", "job": "digits", "worker": "0"}
+    scraped = {"job_name": "recorded", "static_configs": [{"targets": [f"127.0.0.1:{server.server_port}"], "labels": labels}]}
+    config = tmp_path / "prometheus.yml"
+    config.write_text(yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": [scraped]}))
+    port = free_port("127.0.0.1")
+    command = [prometheus.ensure(print)["prometheus"], f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'data'}"]
+    process = subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}"], stderr=subprocess.DEVNULL)
+    try:
+        needing = [one for name in ("fleet", "job", "operator") for one in expressions(name) if "trainwright_gpu_" in one]
+        assert len(needing) == 4
+
+        def found(expression: str) -> bool:
+            with contextlib.suppress(OSError):
+                return bool(ask(f"http://127.0.0.1:{port}", expression))
+            return False
+
+        for expression in needing:
+            await eventually(lambda wanted=expression: found(wanted), within=30, what=expression)
+    finally:
+        process.kill()
+        process.wait()
+        server.shutdown()
 
 
 async def test_it_goes_on_with_an_operator_that_was_killed(trained: RunningTwin) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
+import pytest
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from monitoring.tables import known
 from support.twin import ROOT
@@ -60,3 +64,42 @@ def test_metrics_are_named_as_prometheus_asks() -> None:
         assert row.name.startswith("trainwright_"), row
         assert (row.kind == "counter") == row.name.endswith("_total"), row
         assert row.help.endswith("."), row
+
+
+DASHBOARDS = sorted((FOLDER / "dashboards").glob("*.json"))
+
+
+def panels(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
+    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_a_dashboard_is_what_grafana_reads(path: Any) -> None:
+    content = json.loads(path.read_text())
+    again = json.loads(JSONEncoder().encode(Dashboard.from_json(content)))
+    assert {panel["title"] for panel in again["panels"]} == {panel["title"] for panel in content["panels"]}
+    assert content["uid"] == f"trainwright-{path.stem}"
+    assert any(link["type"] == "dashboards" for link in content["links"]), "it leads to the others"
+    for panel in panels(content):
+        assert panel["title"], panel
+        assert panel["description"].endswith("."), panel["title"]
+        assert panel["datasource"]["uid"] == "${datasource}", panel["title"]
+        assert panel["gridPos"]["w"] <= 24
+        assert panel["targets"]
+    # No panel lies upon another.
+    places = [panel["gridPos"] for panel in content["panels"]]
+    for number, one in enumerate(places):
+        for other in places[number + 1 :]:
+            beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
+            assert beside or one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"], (one, other)
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_every_metric_of_a_dashboard_is_declared_or_recorded(path: Any) -> None:
+    content = json.loads(path.read_text())
+    expressions = [target["expr"] for panel in panels(content) for target in panel["targets"]]
+    expressions += [one["expr"] for one in content["annotations"]["list"] if "expr" in one]
+    for expression in expressions:
+        used = set(METRIC.findall(expression)) | set(re.findall(r"\bprocess_\w+", expression))
+        assert used, expression
+        assert used <= known() | recorded(), expression

@@ -42,6 +42,10 @@ def workers() -> list[Row]:
     ]
 
 
+PROCESS = {"process_cpu_seconds_total", "process_resident_memory_bytes"}
+"""Of what prometheus-client says of the operator's process."""
+
+
 def known() -> set[str]:
     """Names of all series."""
-    return {name for row in (*operator(), *jobs(), *workers()) for name in row.series}
+    return PROCESS | {name for row in (*operator(), *jobs(), *workers()) for name in row.series}
