@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,18 @@ from support.waiting import eventually
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("framework", ["horovod", "jax", "tensorflow"])
-async def test_a_killed_worker_costs_steps_and_the_digits_are_learned(twin: RunningTwin, space: str, framework: str) -> None:
-    name = f"{framework}-digits"
+@pytest.mark.parametrize(
+    ("name", "metric", "least"),
+    [
+        ("horovod-digits", "accuracy", 0.97),
+        ("jax-digits", "accuracy", 0.97),
+        ("tensorflow-digits", "accuracy", 0.97),
+        ("tensorflow-tabular-two", "r2", 0.4),
+    ],
+)
+async def test_a_killed_worker_costs_steps_and_no_quality(
+    twin: RunningTwin, space: str, name: str, metric: str, least: float
+) -> None:
     job = sample(name)
     job["spec"]["recipe"]["config"] |= {"step_delay_seconds": 0.05}
     apply(twin, space, job)
@@ -26,8 +36,8 @@ async def test_a_killed_worker_costs_steps_and_the_digits_are_learned(twin: Runn
     assert status["restarts"]["last"]["pod"] == f"{name}-a1-worker-1", "not the one that lost its peer"
     assert status["progress"]["resumedFrom"] >= checkpoint["step"]
     manifest = json.loads((Path(status["checkpoint"]["path"]).parents[1] / "artifacts/manifest.json").read_text())
-    assert manifest["framework"] == framework
-    assert manifest["metrics"]["accuracy"] >= 0.97
+    assert manifest["framework"] == job["spec"]["framework"]
+    assert manifest["metrics"][metric] >= least
 
 
 @pytest.mark.timeout(300)
@@ -36,27 +46,28 @@ async def test_a_killed_worker_costs_steps_and_the_digits_are_learned(twin: Runn
     [
         ("horovod-script", "2 ranks, accuracy 0.9"),
         ("jax-script", "2 processes, accuracy 0.9"),
-        ("tensorflow-keras-fit", "1 replicas, accuracy 0.9"),
+        ("tensorflow-keras-fit", r"Restoring model weights from the end of the best epoch: \d+\.\n1 replicas, accuracy 0.9"),
         ("tensorflow-mwms-fit", "worker 0 of 2, accuracy 0.9"),
     ],
 )
 async def test_a_script_without_a_line_of_ours(twin: RunningTwin, space: str, name: str, says: str) -> None:
     twin.kubectl("apply", "-n", space, "-f", SAMPLES / f"{name}.yaml")
     await succeeded(twin, space, name)
-    assert says in twin.kubectl("logs", f"{name}-a1-worker-0", "-n", space)
+    assert re.search(says, twin.kubectl("logs", f"{name}-a1-worker-0", "-n", space))
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "says", "least"),
     [
-        ("horovod-one-worker", "2 ranks on cpu"),
-        ("jax-one-worker", "1 worker, 1 cpu devices"),
-        ("tensorflow-mirrored", "1 worker, 2 replicas on CPU"),
+        ("horovod-one-worker", "2 ranks on cpu", 0.97),
+        ("jax-one-worker", "1 worker, 1 cpu devices", 0.97),
+        ("tensorflow-mirrored", "1 worker, 2 replicas on CPU", 0.97),
+        ("tensorflow-tabular", "1 worker, 1 replica on CPU: classification of 'target'", 0.95),
     ],
 )
-async def test_one_worker_with_all_that_it_has(twin: RunningTwin, space: str, name: str, says: str) -> None:
+async def test_one_worker_with_all_that_it_has(twin: RunningTwin, space: str, name: str, says: str, least: float) -> None:
     twin.kubectl("apply", "-n", space, "-f", SAMPLES / f"{name}.yaml")
     status = await succeeded(twin, space, name)
-    assert status["metrics"]["test_accuracy"] >= 0.97
+    assert status["metrics"]["test_accuracy"] >= least
     assert says in twin.kubectl("logs", f"{name}-a1-worker-0", "-n", space)

@@ -109,11 +109,12 @@ def trainwright(
 
 
 @contextlib.contextmanager
-def running_twin(*, nodes: int = 1, gpus_per_node: int = 4) -> Iterator[RunningTwin]:
+def running_twin(*, nodes: int = 1, gpus_per_node: int = 4, monitoring: bool = False) -> Iterator[RunningTwin]:
     """A whole twin under a home of its own, brought up and taken down by the command line."""
     home = Path(tempfile.mkdtemp(prefix="tw-"))
     environment = {"TRAINWRIGHT_HOME": str(home)}
     up = ["up", "--name", "t", "--nodes", str(nodes), "--gpus-per-node", str(gpus_per_node)]
+    up += ["--monitoring"] if monitoring else []
     try:
         result = trainwright(*up, env=environment, timeout=900)
         assert result.returncode == 0, result.stderr

@@ -23,6 +23,9 @@ TIMES = (
     "activeSince",
     "completionTime",
     "goodput",
+    "heldSeconds",
+    "gpuHours",
+    "cost",
     "lastTransitionTime",
     "observedGeneration",
 )

@@ -194,7 +194,7 @@ class TestProgramsAreFoundInOrder:
         self, fake: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for tool in binaries.TOOLS:
-            self.program(binaries._cached(tool), "x")
+            self.program(binaries.cached(tool), "x")
         assert all("cache" in str(path) for path in binaries.ensure().values())
         for tool in binaries.TOOLS:
             self.program(fake / "path" / tool.name, tool.version)
@@ -208,7 +208,7 @@ class TestProgramsAreFoundInOrder:
 
     def test_another_minor_version_on_path_will_not_do(self, fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for tool in binaries.TOOLS:
-            self.program(binaries._cached(tool), "x")
+            self.program(binaries.cached(tool), "x")
         self.program(fake / "path" / "kubectl", "v1.32.4-dispatcher")
         monkeypatch.setenv("PATH", f"{fake / 'path'}:/bin:/usr/bin")
         assert "cache" in str(binaries.ensure()["kubectl"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from trainwright.plan.accounting import so_far
 from trainwright.plan.children import wanted
 from trainwright.plan.plan import plan
 from trainwright.plan.pods import worker_pod
+from trainwright.plan.prices import Prices
 from trainwright.plan.types import Plan, Settings
 
 NOW = 1795254000.0
@@ -465,6 +467,21 @@ class TestWhereTheTimeGoes:
         assert spent is not None
         assert (spent.queued_seconds, spent.starting_seconds, spent.productive_seconds, spent.lost_seconds) == (5, 3, 40, 10 + 2)
         assert typed.status.goodput == pytest.approx(100 * 40 / 60, abs=0.1)
+        assert typed.status.held_seconds == 3 + 50, "starting and running, and neither queued nor restarting"
+        assert typed.status.gpu_hours is None, "it asked for none"
+        assert typed.status.restarts.by_cause == {"Killed": 1}
+
+    def test_gpu_hours_and_cost_are_of_the_time_that_the_gang_held_its_resources(self) -> None:
+        settings = replace(SETTINGS, prices=Prices(currency="EUR", gpu=3.0))
+        builder = job().workers(2).spec(resources={"gpus": 4})
+        typed = builder.typed()
+        typed = after(builder, plan(typed, see(typed, []), NOW, settings))
+        pods = pods_of(typed)
+        typed = after(builder, plan(typed, see(typed, [running(pod) for pod in pods]), NOW + 600, settings))
+        typed = after(builder, plan(typed, see(typed, [ended(pod, 0) for pod in pods]), NOW + 4200, settings))
+        assert typed.status.held_seconds == 3600
+        assert typed.status.gpu_hours == 8.0
+        assert typed.status.cost == 24.0
 
     def test_a_failure_without_a_checkpoint_loses_all_of_the_attempt(self) -> None:
         builder = job().workers(1)

@@ -62,9 +62,9 @@ def _diabetes(framework: str, config: Mapping[str, Any]) -> Recipe:
 
 RECIPES = (
     *(_digits(framework) for framework in ("torch", "horovod", "jax", "tensorflow")),
-    *(_cancer(framework) for framework in ("sklearn", "torch")),
+    *(_cancer(framework) for framework in ("sklearn", "torch", "tensorflow")),
     _diabetes("sklearn", {"estimator": "ridge"}),
-    _diabetes("torch", {"hidden": [16]}),
+    *(_diabetes(framework, {"hidden": [16]}) for framework in ("torch", "tensorflow")),
 )
 """Whose models are judged: one range `quality-FRAMEWORK-DATA` for each in ranges.toml."""
 

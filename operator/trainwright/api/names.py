@@ -16,6 +16,9 @@ INDEX_LABEL = f"{GROUP}/worker-index"
 HASH_ANNOTATION = f"{GROUP}/hash"
 CONFIG_ANNOTATION = f"{GROUP}/config"
 
+SCRAPE_ANNOTATIONS = "prometheus.io/"
+"""What a Prometheus goes by that looks at pods for itself: `scrape`, `port` and `path`."""
+
 CONTAINER = "worker"
 FETCH_CONTAINER = "fetch"
 METRICS_PORT = 9400

@@ -97,6 +97,7 @@ class Restarts(Model):
         default=0, description="Restarts after lost nodes, evictions and deleted pods; these don't count."
     )
     total: int = Field(default=0, description="All restarts, those included that a rule of failurePolicy doesn't count.")
+    by_cause: dict[str, int] = Field(default_factory=dict, description="All restarts, by the cause of what failed first.")
     by_rule: list[int] = Field(
         default_factory=list, description="How often each of failurePolicy.rules restarted the gang, in their order."
     )
@@ -137,6 +138,13 @@ class TrainingJobStatus(Model):
     time: TimeSpent | None = Field(default=None, description="Where the job's time went.")
     goodput: float | None = Field(
         default=None, description="Productive share of the time since the job was created, suspension left out, in percent."
+    )
+    held_seconds: int | None = Field(
+        default=None, description="Time up to phaseSince that the gang held its resources: starting or running."
+    )
+    gpu_hours: float | None = Field(default=None, description="Hours of GPUs that the gang held in that time.")
+    cost: float | None = Field(
+        default=None, description="What its resources cost in that time, by the operator's price table if it has one."
     )
     start_time: str | None = Field(
         default=None, description="When all workers first ran.", json_schema_extra={"format": "date-time"}

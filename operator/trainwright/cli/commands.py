@@ -22,6 +22,7 @@ from trainwright.cli.options import (
     Format,
     Job,
     Kubeconfig,
+    Monitoring,
     Namespace,
     Nodes,
     PretendedGpus,
@@ -140,11 +141,11 @@ def run(
 
 
 @app.command(rich_help_panel=LAPTOP)
-def up(nodes: Nodes = None, gpus_per_node: PretendedGpus = None, name: TwinName = DEFAULT) -> None:
+def up(nodes: Nodes = None, gpus_per_node: PretendedGpus = None, monitoring: Monitoring = None, name: TwinName = DEFAULT) -> None:
     """Start a real control plane on this machine, with nodes made of processes, and the operator."""
     from trainwright.cli import twin
 
-    twin.up(name, nodes=nodes, gpus_per_node=gpus_per_node)
+    twin.up(name, nodes=nodes, gpus_per_node=gpus_per_node, monitoring=monitoring)
 
 
 @app.command(rich_help_panel=LAPTOP)

@@ -44,6 +44,14 @@ Nodes = Annotated[
     int | None,
     typer.Option("--nodes", min=1, max=50, help="Number of nodes (default: as before; 1 at first).", show_default=False),
 ]
+Monitoring = Annotated[
+    bool | None,
+    typer.Option(
+        "--monitoring/--no-monitoring",
+        help="Also a Prometheus that scrapes operator and workers (default: as before; none at first).",
+        show_default=False,
+    ),
+]
 PretendedGpus = Annotated[
     int | None,
     typer.Option(

@@ -121,7 +121,9 @@ def _time(status: TrainingJobStatus) -> str:
     }
     ratio = goodput(spent)
     shown = "  ".join(f"{name} {duration(length)}" for name, length in parts.items() if length)
-    return shown + (f"  goodput {ratio:.0f}%" if ratio is not None else "")
+    shown += f"  goodput {ratio:.0f}%" if ratio is not None else ""
+    shown += f"  {status.gpu_hours:.2f} GPU hours" if status.gpu_hours else ""
+    return shown + (f"  cost {status.cost:.2f}" if status.cost else "")
 
 
 def _evidence(last: LastRestart) -> RenderableType:

@@ -12,7 +12,7 @@ from trainwright.local.paths import NotACheckout, twins
 from trainwright.local.twin import Twin, TwinFailed, running_kubeconfig
 
 
-def up(name: str, *, nodes: int | None, gpus_per_node: int | None) -> None:
+def up(name: str, *, nodes: int | None, gpus_per_node: int | None, monitoring: bool | None) -> None:
     started = time.monotonic()
     with err.status("starting") as spinner:
 
@@ -23,7 +23,8 @@ def up(name: str, *, nodes: int | None, gpus_per_node: int | None) -> None:
                 err.print(text)
 
         try:
-            kubeconfig = asyncio.run(Twin(name).up(nodes=nodes, gpus_per_node=gpus_per_node, progress=progress))
+            twin = Twin(name)
+            kubeconfig = asyncio.run(twin.up(nodes=nodes, gpus_per_node=gpus_per_node, monitoring=monitoring, progress=progress))
         except (ControlPlaneUnavailable, TwinFailed, NotACheckout) as error:
             raise UserError(str(error)) from None
     there = asyncio.run(Twin(name).status())
@@ -35,6 +36,8 @@ def up(name: str, *, nodes: int | None, gpus_per_node: int | None) -> None:
     out.print(f"\n  export KUBECONFIG={kubeconfig}", soft_wrap=True)
     out.print(f"  {shown} apply -f manifests/samples/digits.yaml", soft_wrap=True)
     out.print("  trainwright status digits --follow")
+    if url := Twin(name).prometheus_url:
+        out.print(f"\nPrometheus: {url}", soft_wrap=True)
 
 
 def down(name: str) -> None:

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import kopf
 
@@ -21,6 +22,8 @@ from trainwright.controller.leader import Leader
 from trainwright.controller.metrics import Metrics
 from trainwright.controller.operator import Operator
 from trainwright.controller.server import serving
+from trainwright.controller.targets import targets
+from trainwright.plan.prices import Prices, read_prices
 from trainwright.plan.types import Settings
 
 log = logging.getLogger("trainwright")
@@ -39,7 +42,7 @@ def arguments() -> argparse.Namespace:
         "--listen",
         default=os.environ.get("TRAINWRIGHT_LISTEN", "0.0.0.0:8080"),
         metavar="HOST:PORT",
-        help="where /healthz and /metrics are served",
+        help="where /healthz, /metrics and /targets are served",
     )
     parser.add_argument(
         "--progress-interval",
@@ -58,6 +61,13 @@ def arguments() -> argparse.Namespace:
         help="how long a node may be away before the pods on it are given up (default: %(default)s)",
     )
     parser.add_argument(
+        "--prices",
+        type=_prices,
+        default=os.environ.get("TRAINWRIGHT_PRICES"),
+        metavar="FILE",
+        help="price table in YAML, for what jobs cost (docs/monitoring.md)",
+    )
+    parser.add_argument(
         "--leader-elect", action="store_true", help="of several replicas one works and the others stand by, by a Lease"
     )
     parser.add_argument(
@@ -69,6 +79,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     parser.add_argument("--log-format", default="text", choices=["text", "json"], help="readable lines, or an object a line")
     return parser.parse_args()
+
+
+def _prices(path: str) -> Prices:
+    try:
+        return read_prices(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{path}: {error}") from None
 
 
 @contextlib.asynccontextmanager
@@ -87,7 +104,9 @@ async def operate(options: argparse.Namespace) -> None:
     operator = Operator(
         cluster,
         namespace=options.namespace,
-        settings=Settings(registry=options.registry, tag=options.tag, node_lost_after=options.node_lost_after),
+        settings=Settings(
+            registry=options.registry, tag=options.tag, node_lost_after=options.node_lost_after, prices=options.prices
+        ),
         metrics=metrics,
         progress_interval=options.progress_interval,
     )
@@ -107,7 +126,7 @@ async def operate(options: argparse.Namespace) -> None:
     host, _, port = options.listen.rpartition(":")
     async with (
         closing(cluster),
-        serving(host, int(port), metrics.registry, healthy) as bound,
+        serving(host, int(port), metrics.registry, healthy, lambda: targets(operator.pods.all())) as bound,
     ):
         log.info("operator listens on %s:%d, watches %s", host, bound, options.namespace or "all namespaces")
         signals = asyncio.create_task(_stop_on_signals(stop, after=watching), name="signals")

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from trainwright.api.names import JOB_LABEL, MANAGED_BY_LABEL, MANAGER
 from trainwright.cluster.port import CLAIMS, PODS, SERVICES, TRAINING_JOBS, Cluster, ClusterError, Object, Resource
+from trainwright.controller.job_series import JobSeries
 from trainwright.controller.metrics import Metrics
 from trainwright.controller.queue import KeyedQueue
 from trainwright.controller.reconcile import Reconciler
@@ -50,7 +52,15 @@ class Operator:
         self.jobs = Store(cluster, TRAINING_JOBS, namespace=namespace, on_change=self._wake_job)
         self.pods = store(PODS, self._wake_owner)
         self._children = [store(resource, self._wake_owner) for resource in (SERVICES, CLAIMS)]
-        self.telemetry = Telemetry(interval=progress_interval, on_progress=self.queue.add)
+        self.telemetry = Telemetry(
+            interval=progress_interval,
+            on_progress=self.queue.add,
+            on_poll=lambda answered: self.metrics.polls.labels("answered" if answered else "failed").inc(),
+        )
+        settings = settings or Settings()
+        self.metrics.registry.register(JobSeries(self.jobs.all, prices=settings.prices))
+        stores = {one.resource.plural: one for one in (self.jobs, self.pods, *self._children)}
+        self.metrics.follow(lambda: {name: time.monotonic() - one.heard for name, one in stores.items()})
         self._reconciler = Reconciler(
             cluster=cluster,
             jobs=self.jobs,
@@ -58,7 +68,7 @@ class Operator:
             children=self._children,
             telemetry=self.telemetry,
             metrics=self.metrics,
-            settings=settings or Settings(),
+            settings=settings,
         )
 
     def job_changed(self, raw: Object) -> None:

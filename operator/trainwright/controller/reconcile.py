@@ -160,7 +160,6 @@ class Reconciler:
 
     async def _write(self, key: str, raw: Object, job: TrainingJob, status: TrainingJobStatus) -> float | None:
         """Write status if it differs; or say in how many seconds it may be written."""
-        self._metrics.saw_job(job)
         patch = difference(raw.get("status") or {}, status.wire()) if status != job.status else {}
         if not patch:
             self._noticed.pop(key, None)
@@ -175,7 +174,6 @@ class Reconciler:
         self._count(job, status)
         if stored is not None:
             self._jobs.put(stored)
-            self._metrics.saw_job(parse(stored))
         return None
 
     def _held_back(self, key: str, old: TrainingJobStatus, new: TrainingJobStatus, now: float) -> float:
@@ -201,8 +199,6 @@ class Reconciler:
             return None
 
     def _count(self, job: TrainingJob, status: TrainingJobStatus) -> None:
-        if status.restarts.total > job.status.restarts.total and status.restarts.last:
-            self._metrics.saw_restart(job, status.restarts.last.cause)
         if status.start_time and not job.status.start_time:
             created, started = seconds(job.created), seconds(status.start_time)
             if created is not None and started is not None:
@@ -262,9 +258,7 @@ class Reconciler:
             log.warning("event %s not sent: %s", event.reason, error)
 
     def _forget(self, key: str) -> None:
-        namespace, name = key.split("/", 1)
         self._telemetry.unwatch(key)
-        self._metrics.forget(namespace, name)
         self._written.pop(key, None)
         self._noticed.pop(key, None)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 
 from trainwright.cluster.port import Cluster, ClusterError, Gone, Object, ObjectList, Resource, WatchType
@@ -20,7 +21,10 @@ RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 class Store:
-    """Objects of one kind with the given labels. `on_change` is told each object that came, changed or went."""
+    """Objects of one kind with the given labels. `on_change` is told each object that came, changed or went.
+
+    `heard` is when (`time.monotonic`) the API server last said anything about them.
+    """
 
     def __init__(
         self,
@@ -34,6 +38,7 @@ class Store:
     ) -> None:
         self.resource = resource
         self.synced = asyncio.Event()
+        self.heard = time.monotonic()
         self._cluster = cluster
         self._namespace = namespace
         self._labels = labels
@@ -64,6 +69,7 @@ class Store:
 
     def put(self, obj: Object) -> bool:
         """Take an object over unless the copy is as new already; whether it was taken."""
+        self.heard = time.monotonic()
         key, version = _key(obj), _version(obj)
         old = self._objects.get(key)
         if (old is not None and _version(old) >= version) or self._gone.get(key, -1) >= version:
@@ -109,6 +115,7 @@ class Store:
                 ):
                     failures = 0
                     version = event.object["metadata"]["resourceVersion"]
+                    self.heard = time.monotonic()
                     if event.type is WatchType.BOOKMARK:
                         continue
                     if event.type is WatchType.DELETED:
@@ -135,6 +142,7 @@ class Store:
 
     def replace(self, listed: ObjectList) -> None:
         """Make the copy what a fresh list says; what is newer than the list is none of its business."""
+        self.heard = time.monotonic()
         fresh = {_key(obj): obj for obj in listed.items}
         for key, old in list(self._objects.items()):
             if key not in fresh and _version(old) <= int(listed.resource_version):

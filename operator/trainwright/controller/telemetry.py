@@ -21,10 +21,14 @@ MAX_BYTES = 64 * 1024
 
 @dataclass
 class Telemetry:
-    """`interval`: seconds between two questions to one job, which also bounds how often its progress is written."""
+    """`interval`: seconds between two questions to one job, which also bounds how often its progress is written.
+
+    `on_poll` is told of each question whether it was answered.
+    """
 
     interval: float
     on_progress: Callable[[str], None] = lambda _: None
+    on_poll: Callable[[bool], None] = lambda _: None
     _targets: dict[str, str] = field(default_factory=dict)
     _latest: dict[str, TrainingProgress] = field(default_factory=dict)
 
@@ -55,11 +59,11 @@ class Telemetry:
                 # What answers is user code: no redirects, and nothing that is larger than progress can be.
                 async with session.get(f"http://{address}:{METRICS_PORT}/progress", allow_redirects=False) as response:
                     length = response.content_length
-                    if response.status != 200 or length is None or length > MAX_BYTES:
-                        return
-                    said = read_progress(await response.json(content_type=None))
+                    is_progress = response.status == 200 and length is not None and length <= MAX_BYTES
+                    said = read_progress(await response.json(content_type=None)) if is_progress else None
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
-                return
+                said = None
+        self.on_poll(said is not None)
         if said is not None and self._targets.get(key) == address and said != self._latest.get(key):
             self._latest[key] = said
             self.on_progress(key)

@@ -17,10 +17,18 @@ def subnet(seed: str, node: int = 0) -> str:
     return f"127.{32 + digest[0] % 200}.{(digest[1] + node) % 256}"
 
 
-def free_port(host: str) -> int:
-    """A port that nobody listens on at this moment."""
+def free_port(host: str, *, wanted: int = 0) -> int:
+    """A port that nobody listens on at this moment: the wanted one if that is so."""
     with socket.socket() as chosen:
-        chosen.bind((host, 0))
+        if wanted:
+            # What is left of the last owner's connections doesn't keep a listener out.
+            chosen.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            chosen.bind((host, wanted))
+        except OSError:
+            if not wanted:
+                raise
+            return free_port(host)
         port: int = chosen.getsockname()[1]
     return port
 

@@ -88,7 +88,7 @@ def ensure(progress: Progress = lambda _: None, tools: Sequence[Tool] = TOOLS) -
     with locked(cache() / "build.lock", lambda: progress("another process is making the control plane; waiting for it")):
         unreachable: set[str | None] = {None}
         for number, tool in enumerate(missing, 1):
-            target = _cached(tool)
+            target = cached(tool)
             if not target.exists():
                 numbered = _numbered(progress, f"{number}/{len(missing)}")
                 if tool.host not in unreachable and not _download(tool, target, numbered):
@@ -111,8 +111,8 @@ def _there(tool: Tool) -> Path | None:
     on_path = shutil.which(tool.name)
     if on_path and _usable(tool, Path(on_path)):
         return Path(on_path)
-    cached = _cached(tool)
-    return cached if cached.exists() else None
+    made = cached(tool)
+    return made if made.exists() else None
 
 
 def _usable(tool: Tool, path: Path) -> bool:
@@ -126,7 +126,8 @@ def _usable(tool: Tool, path: Path) -> bool:
     return given is not None and wanted is not None and given.groups()[:2] == wanted.groups()
 
 
-def _cached(tool: Tool) -> Path:
+def cached(tool: Tool) -> Path:
+    """Where the program is kept once it was made."""
     module = checkout() / "tools" / tool.module
     content = b"".join((module / name).read_bytes() for name in ("go.mod", "go.sum")) + _ldflags(tool).encode()
     return cache() / "bin" / f"{tool.module}-{hashlib.sha256(content).hexdigest()[:12]}" / tool.name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from trainwright.local import binaries, environments
+from trainwright.local import binaries, environments, prometheus
 from trainwright.local.paths import checkout
 
 
@@ -14,9 +14,10 @@ def say(text: str) -> None:
 
 
 def main() -> None:
-    """The control plane's programs, and the environment of every trainer image."""
+    """The control plane's programs, Prometheus, and the environment of every trainer image."""
     try:
         binaries.ensure(say)
+        prometheus.ensure(say)
         for lock in sorted(checkout().glob("trainer_images/*/requirements.lock")):
             asyncio.run(environments.ensure(lock.parent, say))
     except (binaries.ControlPlaneUnavailable, environments.EnvironmentFailed) as error:

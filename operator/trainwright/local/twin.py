@@ -17,7 +17,7 @@ import psutil
 
 from trainwright.cluster.kube import KubeCluster
 from trainwright.cluster.port import NODES, ClusterError
-from trainwright.local import binaries
+from trainwright.local import binaries, prometheus
 from trainwright.local.addresses import free_port
 from trainwright.local.controlplane import ORDER, ControlPlane
 from trainwright.local.locks import locked
@@ -29,6 +29,8 @@ from trainwright.local.processes import Processes
 READY_SECONDS = 30.0
 NODE_GRACE_SECONDS = 8.0
 OPERATOR_GRACE_SECONDS = 5.0
+PROMETHEUS = "prometheus"
+PROMETHEUS_GRACE_SECONDS = 3.0
 Progress = Callable[[str], None]
 
 
@@ -68,25 +70,35 @@ class Twin:
         *,
         nodes: int | None = None,
         gpus_per_node: int | None = None,
+        monitoring: bool | None = None,
         operator: bool = True,
         progress: Progress = lambda _: None,
     ) -> Path:
         """Bring everything up; what runs is left alone. Returns the kubeconfig's path.
 
-        None means as many as the twin had before, so that mending it doesn't change it; a new one has one node without GPUs.
+        None means as the twin had it before, so that mending it doesn't change it; a new one has one node without GPUs, and no
+        Prometheus (`monitoring`).
         Raises `ControlPlaneUnavailable` when there is none to be had, `TwinFailed` when a part doesn't start.
         """
         with locked(home() / "locks" / self.name, lambda: progress("somebody else is bringing this twin up; waiting")):
-            return await self._up(nodes, gpus_per_node, operator=operator, progress=progress)
+            return await self._up(nodes, gpus_per_node, monitoring, operator=operator, progress=progress)
 
-    async def _up(self, nodes: int | None, gpus_per_node: int | None, *, operator: bool, progress: Progress) -> Path:
+    async def _up(
+        self, nodes: int | None, gpus_per_node: int | None, monitoring: bool | None, *, operator: bool, progress: Progress
+    ) -> Path:
         programs = await asyncio.to_thread(binaries.ensure, progress)
         plane = ControlPlane(self.state, programs, name=self.name)
         kubeconfig = await plane.start(progress)
         settings = self._read_settings()
         nodes = settings.get("nodes", 1) if nodes is None else nodes
         gpus_per_node = settings.get("gpus_per_node", 0) if gpus_per_node is None else gpus_per_node
-        settings = {"kubectl": str(programs["kubectl"]), "nodes": nodes, "gpus_per_node": gpus_per_node}
+        monitoring = settings.get("monitoring", False) if monitoring is None else monitoring
+        settings = {
+            "kubectl": str(programs["kubectl"]),
+            "nodes": nodes,
+            "gpus_per_node": gpus_per_node,
+            "monitoring": monitoring,
+        }
         self._settings.write_text(json.dumps(settings))
         cluster = await KubeCluster.connect(kubeconfig=kubeconfig)
         try:
@@ -99,6 +111,10 @@ class Twin:
             await self._eventually("node", lambda: _nodes_ready(cluster, names), [*names, *ORDER])
             if operator:
                 await self._eventually("operator", self.operator_healthy, ["operator"])
+            if monitoring:
+                await self._start_prometheus(progress)
+            else:
+                self._processes.stop(PROMETHEUS, grace=PROMETHEUS_GRACE_SECONDS)
         finally:
             await cluster.close()
         return kubeconfig
@@ -111,7 +127,7 @@ class Twin:
         progress("stopping the operator, the nodes and their pods")
         pods = list((self.state / "nodes").glob("*/pods/*"))
         for name in names:
-            if name == "operator" or name.startswith("node-"):
+            if name in ("operator", PROMETHEUS) or name.startswith("node-"):
                 grace = OPERATOR_GRACE_SECONDS if name == "operator" else NODE_GRACE_SECONDS
                 self._processes.stop(name, grace=grace)
         for folder in pods:
@@ -174,21 +190,48 @@ class Twin:
     def _start_operator(self, kubeconfig: Path) -> None:
         if self._processes.alive("operator"):
             return
-        port = free_port(HOST)
-        (self.state / "operator.port").write_text(str(port))
+        path = self.state / "operator.port"
+        # The port that it had, if it can be had again: a Prometheus knows no other.
+        port = free_port(HOST, wanted=int(path.read_text()) if path.exists() else 0)
+        path.write_text(str(port))
         command = [sys.executable, "-m", "trainwright.controller", "--listen", f"{HOST}:{port}", "--progress-interval", "1"]
         # A node of a twin is a process: it doesn't come back after a reboot, so there is nothing to wait for.
         command += ["--node-lost-after", "10"]
         self._processes.start("operator", command, env={**os.environ, "KUBECONFIG": str(kubeconfig)})
 
+    async def _start_prometheus(self, progress: Progress) -> None:
+        where, operator = self.state / PROMETHEUS, f"{HOST}:{(self.state / 'operator.port').read_text()}"
+        if url := self.prometheus_url:
+            prometheus.configure(where, operator=operator)
+            async with aiohttp.ClientSession() as session, session.post(f"{url}/-/reload"):
+                return
+        program = (await asyncio.to_thread(prometheus.ensure, progress))["prometheus"]
+        progress("starting Prometheus")
+        port = free_port(HOST)
+        (self.state / "prometheus.port").write_text(str(port))
+        self._processes.start(PROMETHEUS, prometheus.command(program, where, address=f"{HOST}:{port}", operator=operator))
+        await self._eventually("Prometheus", self.prometheus_ready, [PROMETHEUS])
+
+    @property
+    def prometheus_url(self) -> str | None:
+        """Where the twin's Prometheus answers, if it has one that runs."""
+        try:
+            port = (self.state / "prometheus.port").read_text()
+        except OSError:
+            return None
+        return f"http://{HOST}:{port}" if self._processes.alive(PROMETHEUS) else None
+
+    async def prometheus_ready(self) -> bool:
+        """Whether the twin's Prometheus answers queries."""
+        return await _answers(f"{self.prometheus_url}/-/ready")
+
     async def operator_healthy(self) -> bool:
         """Whether the twin's operator answers that all is well."""
         try:
             port = (self.state / "operator.port").read_text()
-            async with aiohttp.ClientSession() as session, session.get(f"http://{HOST}:{port}/healthz") as answer:
-                return answer.status == 200
-        except (OSError, aiohttp.ClientError):
+        except OSError:
             return False
+        return await _answers(f"http://{HOST}:{port}/healthz")
 
     async def _eventually(self, what: str, condition: Callable[[], Awaitable[bool]], processes: Sequence[str]) -> None:
         deadline = asyncio.get_running_loop().time() + READY_SECONDS
@@ -199,6 +242,14 @@ class Twin:
                 ended = f"{name} ended" if dead else f"the {what} {name} is not ready after {READY_SECONDS:.0f} s"
                 raise TwinFailed(f"{ended}; its last lines:\n{self._processes.tail(name)}")
             await asyncio.sleep(0.1)
+
+
+async def _answers(url: str) -> bool:
+    try:
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            return answer.status == 200
+    except (OSError, aiohttp.ClientError):
+        return False
 
 
 async def _nodes_ready(cluster: KubeCluster, names: list[str]) -> bool:

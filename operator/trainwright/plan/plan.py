@@ -29,7 +29,7 @@ from trainwright.plan.types import Event, Plan, Settings
 def plan(job: TrainingJob, observed: Observed, now: float, settings: Settings) -> Plan:
     """What to do for a job, given what is seen of it at `now` (seconds since the epoch)."""
     decided = _decide(job, observed, now, settings)
-    return replace(decided, status=accounted(job.status, decided.status, now))
+    return replace(decided, status=accounted(job, decided.status, now, settings.prices))
 
 
 def _decide(job: TrainingJob, observed: Observed, now: float, settings: Settings) -> Plan:

@@ -20,6 +20,7 @@ from trainwright.api.names import (
     INDEX_LABEL,
     JOB_LABEL,
     METRICS_PORT,
+    SCRAPE_ANNOTATIONS,
     TERMINATION_LOG,
     WORKSPACE_DIR,
     hostname,
@@ -27,7 +28,7 @@ from trainwright.api.names import (
     remote_folder,
     service_name,
 )
-from trainwright.api.spec import FrameworkName
+from trainwright.api.spec import FrameworkName, TrainingJobSpec
 from trainwright.frameworks import Identity, framework
 from trainwright.plan.metadata import labels, owner
 from trainwright.plan.types import Settings
@@ -118,11 +119,21 @@ def _together(job: TrainingJob, topology_key: str) -> dict[str, Any]:
 
 
 def _annotations(job: TrainingJob) -> dict[str, Any]:
-    """The recipe's configuration: it can't change under a pod that carries it, and costs no object of its own."""
-    if not job.spec.recipe:
-        return {}
-    text = yaml.safe_dump(job.spec.recipe.config, sort_keys=True, allow_unicode=True)
-    return {"annotations": {CONFIG_ANNOTATION: text}}
+    """Where the worker's port is, for a Prometheus that goes by annotations. And the recipe's configuration: it can't change
+    under a pod that carries it, and costs no object of its own.
+    """
+    annotations = {}
+    if has_launcher(job.spec):
+        port = {"scrape": "true", "port": str(METRICS_PORT), "path": "/metrics"}
+        annotations = {f"{SCRAPE_ANNOTATIONS}{name}": value for name, value in port.items()}
+    if job.spec.recipe:
+        annotations[CONFIG_ANNOTATION] = yaml.safe_dump(job.spec.recipe.config, sort_keys=True, allow_unicode=True)
+    return {"annotations": annotations} if annotations else {}
+
+
+def has_launcher(spec: TrainingJobSpec) -> bool:
+    """Whether our launcher is the worker's first process; it isn't in an image of the user's that runs a command."""
+    return spec.framework is not FrameworkName.NONE and not (spec.command and spec.image)
 
 
 def _fetch(job: TrainingJob, settings: Settings, environment: list[dict[str, Any]]) -> dict[str, Any]:
@@ -132,7 +143,7 @@ def _fetch(job: TrainingJob, settings: Settings, environment: list[dict[str, Any
     if not wanted and not spec.workspace.uri:
         return {}
     # An image made from ours can fetch, and may carry the user's own file systems; a foreign one can't.
-    ours = spec.framework is not FrameworkName.NONE and not (spec.command and spec.image)
+    ours = has_launcher(spec)
     image = spec.image or settings.image(framework(spec.framework).image) if ours else settings.image(FETCH_IMAGE)
     container = {
         "name": FETCH_CONTAINER,

@@ -90,6 +90,7 @@ def after_failure(
                     "failure": restarts.failure + counted,
                     "infrastructure": restarts.infrastructure + int(verdict.reason is Reason.INFRASTRUCTURE),
                     "total": restarts.total + 1,
+                    "by_cause": {**restarts.by_cause, first.cause.value: restarts.by_cause.get(first.cause.value, 0) + 1},
                     "by_rule": [
                         rule_count(job, index) + int(index == verdict.rule) for index in range(len(job.spec.failure_policy.rules))
                     ],

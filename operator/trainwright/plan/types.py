@@ -9,6 +9,7 @@ from typing import Any
 from trainwright import __version__
 from trainwright.api.reasons import Reason
 from trainwright.api.status import TrainingJobStatus
+from trainwright.plan.prices import Prices
 
 Object = dict[str, Any]
 
@@ -31,6 +32,8 @@ class Settings:
     # The first restart is immediate; the second waits this long, each further one twice as long as the one before.
     backoff: float = 10.0
     max_backoff: float = 300.0
+    # What resources cost, if anybody has said so: for status.cost.
+    prices: Prices | None = None
 
     def image(self, name: str) -> str:
         return self.images.get(name, f"{self.registry}/{name}:{self.tag}")

@@ -10,7 +10,7 @@ def is_point_due(run: BaseRun, every: int) -> bool:
     return (run.steps + 1) % every == 0
 
 
-def add_point(run: BaseRun, loss: float) -> None:
-    """Keep the loss over the global batch of the step that is being taken."""
+def add_point(run: BaseRun, loss: float, **metrics: float) -> None:
+    """Keep the loss over the global batch of the step that is being taken, and report it with other metrics of that step."""
     run.state["losses"].append([run.steps + 1, loss])
-    run.log(loss=loss)
+    run.note(loss=loss, **metrics)

@@ -7,7 +7,7 @@ one page. So a rank serves no port, and a scrape never touches a process that tr
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -20,7 +20,7 @@ Status = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WorkerMetric:
-    """One row of the table. `source` is the key of the value in a rank's status, dots for nesting."""
+    """One row of a table. `source` is the key of the value in a rank's status, dots for nesting; the first label is one too."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram", "labelled"]
@@ -45,7 +45,38 @@ METRICS = (
         source="samples",
     ),
     WorkerMetric(name="trainwright_step_seconds", kind="histogram", help="Time from one step to the next.", source="stepSeconds"),
+    WorkerMetric(
+        name="trainwright_data_wait_seconds_total",
+        kind="counter",
+        help="Time of steps in which this rank waited for data.",
+        source="dataWaitSeconds",
+    ),
+    WorkerMetric(
+        name="trainwright_compute_seconds_total",
+        kind="counter",
+        help="Time of steps without waiting for data and for checkpoints: computing, and exchanging with other ranks.",
+        source="computeSeconds",
+    ),
+    WorkerMetric(
+        name="trainwright_own_step_seconds",
+        kind="gauge",
+        help="Time of a recent step that this rank needed for itself, without waiting for others; torch with DDP tells it.",
+        source="ownStepSeconds",
+    ),
     WorkerMetric(name="trainwright_loss", kind="gauge", help="Latest training loss.", source="metrics.loss"),
+    WorkerMetric(
+        name="trainwright_losses_not_finite_total",
+        kind="counter",
+        help="Times that the loss was NaN or infinite when it was read.",
+        source="lossesNotFinite",
+    ),
+    WorkerMetric(name="trainwright_learning_rate", kind="gauge", help="Latest learning rate.", source="metrics.learning_rate"),
+    WorkerMetric(
+        name="trainwright_gradient_norm",
+        kind="gauge",
+        help="Latest norm of the gradient over the global batch, where the training reports it.",
+        source="metrics.gradient_norm",
+    ),
     WorkerMetric(
         name="trainwright_metric",
         kind="labelled",
@@ -62,7 +93,7 @@ METRICS = (
     WorkerMetric(
         name="trainwright_startup_seconds",
         kind="labelled",
-        help="Time from the start of this process to its first step, by part: import, data, model, rendezvous, first step, …",
+        help="Time from the start of this process to its first step, by part, such as import or rendezvous.",
         source="startup",
         labels=("rank", "part"),
     ),
@@ -114,20 +145,47 @@ METRICS = (
 )
 
 
-def render(statuses: Iterable[Status]) -> bytes:
-    """The ranks' statuses as a page in Prometheus' text format."""
+GPU_METRICS = (
+    WorkerMetric(
+        name="trainwright_gpu_utilization_ratio",
+        kind="gauge",
+        help="Share of the last moments in which a GPU of this pod was busy, by NVML.",
+        source="utilization",
+        labels=("gpu",),
+    ),
+    WorkerMetric(
+        name="trainwright_gpu_memory_used_bytes",
+        kind="gauge",
+        help="Memory of a GPU of this pod that is in use, by NVML.",
+        source="memoryUsed",
+        labels=("gpu",),
+    ),
+    WorkerMetric(
+        name="trainwright_gpu_memory_bytes",
+        kind="gauge",
+        help="Memory of a GPU of this pod, by NVML.",
+        source="memory",
+        labels=("gpu",),
+    ),
+)
+
+
+def render(statuses: Iterable[Status], gpus: Iterable[Status] = ()) -> bytes:
+    """The ranks' statuses, and the pod's GPUs (`launch/gpus.py`), as a page in Prometheus' text format."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Ranks(list(statuses)))
+    registry.register(_Rows(METRICS, list(statuses)))
+    registry.register(_Rows(GPU_METRICS, list(gpus)))
     return generate_latest(registry)
 
 
-class _Ranks(Collector):
-    def __init__(self, statuses: list[Status]) -> None:
-        self._statuses = statuses
+class _Rows(Collector):
+    def __init__(self, metrics: Sequence[WorkerMetric], rows: list[Status]) -> None:
+        self._metrics = metrics
+        self._rows = rows
 
     def collect(self) -> Iterator[Metric]:
-        for metric in METRICS:
-            yield _FAMILIES[metric.kind](metric, self._statuses)
+        for metric in self._metrics:
+            yield _FAMILIES[metric.kind](metric, self._rows)
 
 
 def _look_up(status: Status, source: str) -> Any:
@@ -141,7 +199,7 @@ def _counter(metric: WorkerMetric, statuses: list[Status]) -> Metric:
     family = CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
     for status in statuses:
         if (value := _look_up(status, metric.source)) is not None:
-            family.add_metric([str(status["rank"])], value)
+            family.add_metric([str(status[metric.labels[0]])], value)
     return family
 
 
@@ -149,7 +207,7 @@ def _gauge(metric: WorkerMetric, statuses: list[Status]) -> Metric:
     family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
     for status in statuses:
         if (value := _look_up(status, metric.source)) is not None:
-            family.add_metric([str(status["rank"])], value)
+            family.add_metric([str(status[metric.labels[0]])], value)
     return family
 
 
@@ -157,7 +215,7 @@ def _labelled(metric: WorkerMetric, statuses: list[Status]) -> Metric:
     family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
     for status in statuses:
         for name, value in (_look_up(status, metric.source) or {}).items():
-            family.add_metric([str(status["rank"]), name], value)
+            family.add_metric([str(status[metric.labels[0]]), name], value)
     return family
 
 
@@ -169,7 +227,7 @@ def _histogram(metric: WorkerMetric, statuses: list[Status]) -> Metric:
             for bound, count in zip([*histogram["bounds"], "+Inf"], histogram["counts"], strict=True):
                 running += count
                 buckets.append((str(bound), running))
-            family.add_metric([str(status["rank"])], buckets, histogram["sum"])
+            family.add_metric([str(status[metric.labels[0]])], buckets, histogram["sum"])
     return family
 
 

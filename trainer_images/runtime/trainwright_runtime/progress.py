@@ -46,6 +46,8 @@ class Reporter:
         self._step: int | None = None
         self._steps = 0
         self._samples = 0
+        self._waited = 0.0
+        self._not_finite = 0
         self._marked = time.perf_counter()
         self._heartbeat = 0.0
         self._speed: collections.deque[tuple[float, int, int]] = collections.deque(maxlen=RATE_WINDOW)
@@ -60,15 +62,18 @@ class Reporter:
         total_steps: int | None = None,
         epoch: int | None = None,
         samples: int = 0,
+        waited: float = 0.0,
+        own: float | None = None,
         metrics: Mapping[str, float] | None = None,
         main_metric: str | None = None,
         resumed_from: int | None = None,
     ) -> None:
         """Note what is known now; what is left out stays as it was.
 
-        `step` counts from the start of the training, and `samples` are those trained since the last report, by all ranks
-        together. The time of a step is that since the previous report of any kind, so one after an evaluation keeps the
-        evaluation out of it.
+        `step` counts from the start of the training, `samples` are those trained since the last report, by all ranks together,
+        and `waited` the seconds since then in which this rank had to wait for data. `own` is what it needed of a recent step for
+        itself, in seconds, without waiting for other ranks. The time of a step is that since the previous report of any kind, so
+        one after an evaluation keeps the evaluation out of it.
         """
         now = time.perf_counter()
         with self._lock:
@@ -84,14 +89,21 @@ class Reporter:
                 self._step = step
             self._marked = now
             self._samples += samples
+            self._waited += waited
             self._heartbeat = time.time()
-            for key, value in (("totalSteps", total_steps), ("epoch", epoch), ("mainMetric", main_metric)):
+            for key, value in (
+                ("totalSteps", total_steps),
+                ("epoch", epoch),
+                ("mainMetric", main_metric),
+                ("ownStepSeconds", own),
+            ):
                 if value is not None:
                     self._status[key] = value
             if resumed_from is not None:
                 self._status["resumedFrom"] = self._step = resumed_from
             if metrics:
                 self._metrics.update((name, float(value)) for name, value in metrics.items())
+                self._not_finite += not math.isfinite(metrics.get("loss", 0.0))
         self._wake()
 
     def checkpoint_written(self, *, step: int, path: Path, write_seconds: float, size: int) -> None:
@@ -132,6 +144,9 @@ class Reporter:
                 "metrics": {name: value for name, value in self._metrics.items() if math.isfinite(value)},
                 "saves": dict(self._saves),
                 "stepSeconds": {"bounds": STEP_SECONDS_BOUNDS, "counts": list(self._counts), "sum": self._seconds},
+                "dataWaitSeconds": self._waited,
+                "computeSeconds": max(0.0, self._seconds - self._waited - self._saves["blockedSeconds"]),
+                "lossesNotFinite": self._not_finite,
             }
             if self._step is not None:
                 status["step"] = self._step
@@ -214,5 +229,5 @@ def report(
     metrics: Mapping[str, float] | None = None,
     main_metric: str | None = None,
 ) -> None:
-    """Say how far this rank is; see `Reporter.report`. Cheap enough for every step."""
+    """Say how far this rank is; see `Reporter.report`. Cheap enough for every step, and without anything a sign of life."""
     reporter().report(step=step, total_steps=total_steps, epoch=epoch, samples=samples, metrics=metrics, main_metric=main_metric)

@@ -10,10 +10,10 @@ import signal
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from trainwright_runtime.checkpoint import Checkpoint, CheckpointStore, NoUsableCheckpoint, Superseded
 from trainwright_runtime.environment import RankEnvironment
@@ -24,7 +24,9 @@ from trainwright_runtime.progress import reporter
 from trainwright_runtime.sealed import Writer
 from trainwright_runtime.startup import FIRST_STEP, RENDEZVOUS, RESUME, STARTUP
 
-LOSS_SECONDS = 0.5
+T = TypeVar("T")
+
+READ_SECONDS = 0.5
 """Reading a loss off a GPU waits for the GPU, so it is read this seldom."""
 
 MAX_FAILED_SAVES = 3
@@ -63,7 +65,9 @@ class BaseRun(ABC):
         self._saved_step: int | None = None
         self._saved_at = time.monotonic()
         self._taken = 0
-        self._loss_read = 0.0
+        self._waited = 0.0
+        self._noted: dict[str, float] = {}
+        self._read_at = 0.0
         self._stop_asked = threading.Event()
         self._handler_before = signal.signal(signal.SIGTERM, lambda _signal, _frame: self._stop_asked.set())
 
@@ -92,6 +96,14 @@ class BaseRun(ABC):
     def _loss_of(self, loss: Any) -> float:
         """A loss as the loop has it, as a number."""
         return float(loss)
+
+    def _learning_rate(self) -> float | None:
+        """The learning rate of this step, where the framework can tell."""
+        return None
+
+    def _own_seconds(self) -> float | None:
+        """Time of a recent step that this rank computed in, without waiting for others; None where the framework can't tell."""
+        return None
 
     # --- what a loop calls --------------------------------------------------------------------------------------------
 
@@ -139,21 +151,42 @@ class BaseRun(ABC):
         taken = self._taken if samples is None else samples
         self._taken = 0
         self.position += taken
+        waited, self._waited = self._waited, 0.0
         now = time.monotonic()
-        metrics = None
-        if loss is not None and now - self._loss_read >= LOSS_SECONDS:
-            metrics = {"loss": self._loss_of(loss)}
+        metrics, self._noted = self._noted, {}
+        own = None
+        if now - self._read_at >= READ_SECONDS:
+            metrics = self._readings(loss) | metrics
+            if (own := self._own_seconds()) is not None:
+                own += waited
+            self._read_at = now
+        if metrics:
             self._events.write(self.steps, metrics)
-            self._loss_read = now
-        self._reporter.report(step=self.steps, epoch=self.epoch, samples=taken, metrics=metrics)
+        self._reporter.report(step=self.steps, epoch=self.epoch, samples=taken, waited=waited, own=own, metrics=metrics)
         stop, save = self._gang.meet(stop=self._stop_asked.is_set(), save=self._is_save_due_by_time(now))
         if stop:
             self._stop()
         if save or (self._policy.every_steps and self.steps % self._policy.every_steps == 0):
             self.save()
 
+    def data(self, batches: Iterable[T]) -> Iterator[T]:
+        """The same batches; the time until each comes is counted as waiting for data."""
+        iterator = iter(batches)
+        while True:
+            began = time.perf_counter()
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            self._waited += time.perf_counter() - began
+            yield batch
+
+    def note(self, **metrics: float) -> None:
+        """Metrics of the step that is being taken, such as `loss`: reported with it."""
+        self._noted |= metrics
+
     def log(self, **metrics: float) -> None:
-        """Report metrics by name, such as `val_accuracy`."""
+        """Report metrics by name, such as `val_accuracy`: what was measured between two steps, which is no part of their time."""
         self._reporter.report(metrics=metrics)
         self._events.write(self.steps, metrics)
 
@@ -187,6 +220,12 @@ class BaseRun(ABC):
             self._leave()
 
     # --- the rest -----------------------------------------------------------------------------------------------------
+
+    def _readings(self, loss: Any) -> dict[str, float]:
+        readings = {} if loss is None else {"loss": self._loss_of(loss)}
+        if (rate := self._learning_rate()) is not None:
+            readings["learning_rate"] = rate
+        return readings
 
     def _epoch_begins(self) -> None:  # noqa: B027 - most have nothing to do then
         """Called before each epoch's first step, or its first after a resume."""

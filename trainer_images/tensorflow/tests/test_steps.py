@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from trainwright_tensorflow.image_classification.feed import Replicas, evaluation_shares
-from trainwright_tensorflow.image_classification.steps import agreed
+from trainwright_tensorflow.image_classification.feed import evaluation_shares
+from trainwright_tensorflow.replicas import Replicas
+from trainwright_tensorflow.steps import agreed
 
 
 def test_gradients_that_overflow_in_one_replica_are_taken_by_none() -> None:
@@ -25,7 +26,6 @@ def test_gradients_that_overflow_in_one_replica_are_taken_by_none() -> None:
     assert np.isnan(other).all()
     one, other = replicas.results(step(replicas.distribute([np.float32(1.0), np.float32(2.0)])))
     assert (one.tolist(), other.tolist()) == ([1.0, 1.0], [2.0, 2.0])
-    assert replicas.total_of([1.0, 2.0]).tolist() == [1.0, 2.0]
 
 
 def test_every_image_counts_once_in_an_evaluation_of_equally_many_steps() -> None:

@@ -25,7 +25,7 @@ from trainwright_runtime.order import plan_epoch
 from trainwright_runtime.torch import Run
 from trainwright_runtime.torch.artifacts import save_classifier
 from trainwright_runtime.torch.configured import build_optimizer, build_scheduler, choose_device
-from trainwright_runtime.torch.images import batches, build, copied, evaluate
+from trainwright_runtime.torch.images import batches, build, copied, evaluate, gradient_norm
 
 COMPRESSIONS = {"none": hvd.Compression.none, "fp16": hvd.Compression.fp16}
 
@@ -91,7 +91,8 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
             rank=rank,
             world_size=world_size,
         )
-        drawn = batches(images.train, [step.micro_batches[0] for step in steps], loader_workers=config.loader_workers)
+        parts = [step.micro_batches[0] for step in steps]
+        drawn = run.data(batches(images.train, parts, loader_workers=config.loader_workers))
         for step in steps:
             inputs, labels = (tensor.to(device, non_blocking=True) for tensor in next(drawn))
             optimizer.zero_grad()
@@ -102,7 +103,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
             optimizer.step()
             time.sleep(config.step_delay_seconds)
             if curve.is_point_due(run, config.log_every_steps):
-                curve.add_point(run, float(gang.total(float(loss.detach()))))
+                curve.add_point(run, float(gang.total(float(loss.detach()))), gradient_norm=gradient_norm(model))
             run.step(samples=step.samples)
 
         scores, rate = scores_on(images.validation), optimizer.param_groups[0]["lr"]

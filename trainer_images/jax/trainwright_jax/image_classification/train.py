@@ -29,6 +29,7 @@ from trainwright_runtime.jax import Run
 from trainwright_runtime.jax.gang import JaxGang, meet
 from trainwright_runtime.jax.run import copied, local
 from trainwright_runtime.order import Step, plan_epoch
+from trainwright_runtime.progress import report
 
 
 def train(environment: RankEnvironment, config: TrainingConfig) -> None:
@@ -70,7 +71,8 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
 
         loss, gradients = jax.value_and_grad(loss_of)(tree["parameters"])
         changes, state = optimizer.update(gradients, tree["optimizer"], tree["parameters"])
-        return {"parameters": optax.apply_updates(tree["parameters"], changes), "optimizer": state}, loss
+        tree = {"parameters": optax.apply_updates(tree["parameters"], changes), "optimizer": state}
+        return tree, loss, optax.global_norm(gradients)
 
     @jax.jit
     def predict(parameters: Any, batch: jax.Array) -> jax.Array:
@@ -92,7 +94,8 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     run.resume()
     room = -(-config.global_batch // jax.device_count()) * jax.local_device_count()
     for epoch in run.epochs(0 if run.state["finished"] else config.epochs):
-        for step in plan_epoch(
+        rate = config.learning_rate_at(epoch)
+        steps = plan_epoch(
             len(images.train),
             epoch=epoch,
             seed=config.seed,
@@ -100,16 +103,17 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
             global_batch=config.global_batch,
             rank=gang.rank,
             world_size=gang.size,
-        ):
-            batch = [jax.make_array_from_process_local_data(spread, part) for part in filled(images.train, step, room)]
-            run.tree, loss = update(run.tree, np.uint32(run.steps), *batch)
+        )
+        drawn = run.data(filled(images.train, step, room) for step in steps)
+        for step in steps:
+            batch = [jax.make_array_from_process_local_data(spread, part) for part in next(drawn)]
+            run.tree, loss, norm = update(run.tree, np.uint32(run.steps), *batch)
             time.sleep(config.step_delay_seconds)
             if curve.is_point_due(run, config.log_every_steps):
-                curve.add_point(run, float(loss))
+                curve.add_point(run, float(loss), gradient_norm=float(norm), learning_rate=rate)
             run.step(samples=step.samples)
 
         scores = scores_on(run.tree["parameters"], images.validation)
-        rate = config.learning_rate_at(epoch)
         if history.end_epoch(run, config, scores=scores, rate=rate, weights=lambda: copied(run.tree["parameters"])):
             break
     run.state["finished"] = True
@@ -159,3 +163,4 @@ def evaluate(predict: Any, parameters: Any, images: Images, tally: Tally, config
         indices = share[at : at + size]
         batch, labels = images.take(indices + indices[:1] * (size - len(indices)))
         tally.add(np.asarray(predict(parameters, batch))[: len(indices)], labels[: len(indices)])
+        report()

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from trainwright_runtime import metrics
+from trainwright_runtime.launch.gpus import read_gpus
 from trainwright_runtime.launch.status import progress, read_statuses
 
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 IDLE_SECONDS = 30.0
 """How long a connection may say nothing before its thread gives it up."""
 
@@ -37,7 +39,7 @@ def serve(address: str, port: int, directory: Path) -> ThreadingHTTPServer:
                 case "/healthz":
                     self._answer(200, "text/plain; charset=utf-8", b"ok\n")
                 case "/metrics":
-                    self._answer(200, "text/plain; version=0.0.4; charset=utf-8", metrics.render(read_statuses(directory)))
+                    self._answer(200, CONTENT_TYPE, metrics.render(read_statuses(directory), read_gpus()))
                 case "/progress":
                     self._answer(200, "application/json", json.dumps(progress(read_statuses(directory))).encode())
                 case _:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+import math
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -45,3 +46,26 @@ class TabularConfig(Config):
         if self.target is not None and self.target in chosen | left_out:
             raise ValueError(f"column {self.target!r} is the 'target': it can't be in 'features' or 'drop'")
         return self
+
+
+class PerceptronConfig(TabularConfig):
+    """What the recipes have that train a perceptron; the devices they train on are each framework's own."""
+
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (64, 32), description="Units of each hidden layer; none for a linear model."
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="Share of hidden units dropped in training.")
+    epochs: int = Field(60, ge=1, description="Passes over the training rows.")
+    global_batch: int = Field(
+        32, ge=1, description="Rows in one optimizer step, over all ranks: the same for any number of workers."
+    )
+    learning_rate: float = Field(0.003, gt=0, description="Learning rate at the start; it falls along a cosine.")
+    weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
+    log_every_steps: int = Field(10, ge=1, description="Steps between two points of the loss curve.")
+    step_delay_seconds: float = Field(
+        0.0, ge=0, description="Wait this long in every step: for demonstrations, where there must be time to look."
+    )
+
+    def learning_rate_at(self, epoch: int) -> float:
+        """The rate as a function of the epoch, from 0; it ends just above nothing, in the last epoch."""
+        return self.learning_rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2

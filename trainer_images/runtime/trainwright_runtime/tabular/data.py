@@ -54,6 +54,19 @@ class TabularData:
     fingerprint: dict[str, Any]
     histograms: dict[str, Any]
 
+    def __str__(self) -> str:
+        return f"{self.task} of {self.target!r}, {self.sizes} rows"
+
+    @property
+    def main_metric(self) -> str:
+        """The measure that a model for this task is known by, as scikit-learn names its scorer."""
+        return "accuracy" if self.task == "classification" else "r2"
+
+    @property
+    def sizes(self) -> str:
+        """Rows of each part, for whoever reads a log or a report."""
+        return f"{len(self.train):,} training, {len(self.validation):,} validation, {len(self.test):,} test"
+
 
 @STARTUP.part(DATA)
 def load(sources: Sequence[DataSource], config: TabularConfig) -> TabularData:

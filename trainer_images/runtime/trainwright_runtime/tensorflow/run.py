@@ -61,6 +61,7 @@ class Run(BaseRun):
         if not getattr(optimizer, "built", False):
             with strategy.scope():
                 optimizer.build(model.trainable_variables)
+        self._optimizer = optimizer
         self._variables = {
             "model": [variable for variable in model.variables if not is_seed(variable)],
             "optimizer": list(optimizer.variables),
@@ -69,6 +70,10 @@ class Run(BaseRun):
         self._seeds += [generator.state for generator in generators]
         self._is_read_together = any(map(is_read_together, itertools.chain(*self._variables.values())))
         self._staging = Staging()
+
+    def _learning_rate(self) -> float | None:
+        # A mirrored variable is no number yet.
+        return float(tf.convert_to_tensor(raw(self._optimizer.learning_rate)))
 
     @property
     def framework_version(self) -> str:
@@ -80,7 +85,7 @@ class Run(BaseRun):
         What was trained before is drawn and passed over, so `dataset` has to give the same order again for the same epoch: a
         shuffle needs a seed. A `step` counts what was given out since the last.
         """
-        for batch in itertools.islice(iter(dataset), self.position // samples, None):
+        for batch in self.data(itertools.islice(iter(dataset), self.position // samples, None)):
             self._taken += samples
             yield batch
 

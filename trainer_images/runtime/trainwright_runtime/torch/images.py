@@ -14,6 +14,7 @@ from trainwright_runtime.config import InvalidConfig
 from trainwright_runtime.gang import Gang
 from trainwright_runtime.images.data import Images
 from trainwright_runtime.images.scores import Scores, Tally
+from trainwright_runtime.progress import report
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Images, float32 in 0…1 and shaped (batch, channels, height, width), and their labels, int64."""
@@ -113,6 +114,12 @@ def copied(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
 
 
+def gradient_norm(model: nn.Module) -> float:
+    """The norm of all gradients that the model holds now; with several ranks, once they have been exchanged."""
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    return float(nn.utils.get_total_norm(gradients))
+
+
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
@@ -137,4 +144,5 @@ def evaluate(
         with mixed or nullcontext():
             logits = model(inputs.to(device, non_blocking=True))
         tally.add(logits.float().cpu().numpy(), labels.numpy())
+        report()
     return tally.scores(gang)

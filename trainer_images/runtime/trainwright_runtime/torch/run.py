@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from trainwright_runtime.exits import say
 from trainwright_runtime.gang import Gang
@@ -42,6 +43,7 @@ class Run(BaseRun):
     ) -> None:
         super().__init__(gang or TorchGang(), state=state, total_steps=total_steps, main_metric=main_metric)
         self._model = unwrapped(model)
+        self._parallel = model if isinstance(model, DistributedDataParallel) else None
         parts = {"optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
         self._parts = {name: part for name, part in parts.items() if part is not None}
         self._staging = Staging()
@@ -70,13 +72,24 @@ class Run(BaseRun):
             next(iterator, None)
         if done:
             set_generator_states(generators)
-        for batch in iterator:
+        for batch in self.data(iterator):
             self._taken += samples
             yield batch
 
     def _epoch_begins(self) -> None:
         if self.position == 0:
             self._epoch_generators = generator_states()
+
+    def _own_seconds(self) -> float | None:
+        if self._parallel is None:
+            return None
+        # Of the last step that DDP took the time of: one in a hundred.
+        timed = self._parallel._get_ddp_logging_data()
+        passes = [timed.get("forward_compute_time", 0), timed.get("backward_compute_time", 0)]
+        return sum(passes) / 1e9 if all(passes) else None
+
+    def _learning_rate(self) -> float | None:
+        return float(self._parts["optimizer"].param_groups[0]["lr"])
 
     def _loss_of(self, loss: Any) -> float:
         return float(loss.detach() if isinstance(loss, torch.Tensor) else loss)

@@ -5,7 +5,6 @@ the same predictions; some rows with their predictions to check a loader by; and
 from __future__ import annotations
 
 import io
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from trainwright_runtime.exits import say
 from trainwright_runtime.reporting import Report, files
 from trainwright_runtime.sealed import Writer
 from trainwright_runtime.tabular.data import TabularData
+from trainwright_runtime.tabular.report import report
 from trainwright_sklearn.tabular import onnx
 from trainwright_sklearn.tabular.config import TrainingConfig
 from trainwright_sklearn.tabular.measure import importances
@@ -117,36 +117,16 @@ def _report(
     search: Search | None,
     found: dict[str, Any] | None,
 ) -> Report:
-    if data.task == "classification":
-        summary = (
-            f"Accuracy {test['metrics']['accuracy']:.1%} on {test['rows']} test rows of {len(data.classes)} classes; always "
-            f"guessing the most frequent class reaches {test['baseline']:.1%}."
-        )
-    else:
-        summary = (
-            f"On {test['rows']} test rows the model explains {test['metrics']['r2']:.0%} of the variance of {data.target}, "
-            f"and is {test['metrics']['mae']:.4g} off on average; always answering the median is {test['baseline']:.4g} off."
-        )
-    rows = {"training": data.train, "validation": data.validation, "test": data.test}
-    versions = {name: artifact.metadata.version(name) for name in LIBRARIES[:3]}
-    return Report(
-        title=environment.job,
+    return report(
+        environment,
+        config,
+        data,
+        test,
         recipe=f"sklearn · tabular · {config.estimator}",
-        summary=summary,
         metrics=metrics,
-        evaluation=test,
+        libraries=LIBRARIES[:3],
         importances=importances(model, data, config),
         tables=_search_tables(search, found),
-        config=config.model_dump(mode="json", exclude_defaults=False),
-        environment={
-            "rows": ", ".join(f"{len(part):,} {name}" for name, part in rows.items()),
-            "columns": f"{len(data.numeric)} of numbers, {len(data.categorical)} of words",
-            "data": f"sha256 {data.fingerprint['sha256'][:16]}…",
-            "workers": environment.workers,
-            "attempt": environment.attempt,
-            "finished": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
-            **versions,
-        },
     )
 
 

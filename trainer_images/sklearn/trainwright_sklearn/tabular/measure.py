@@ -31,7 +31,7 @@ def measured(model: Pipeline, data: TabularData, part: Part) -> dict[str, Any]:
 def importances(model: Pipeline, data: TabularData, config: TrainingConfig) -> list[Importance]:
     """By shuffling columns of the validation part; and those that the estimator has of itself."""
     found = []
-    scoring = "accuracy" if data.task == "classification" else "r2"
+    scoring = data.main_metric
     if config.permutation_repeats:
         part = data.validation
         shuffled = permutation_importance(

@@ -58,7 +58,7 @@ class Search:
         self._data = data.train
         self._pipeline = pipeline
         self._delay = config.unit_delay_seconds
-        self.scoring = search.scoring or ("accuracy" if data.task == "classification" else "r2")
+        self.scoring = search.scoring or data.main_metric
         _check_scoring(self.scoring, data)
         self.candidates = _candidates(search, config.seed)
         for candidate in self.candidates:

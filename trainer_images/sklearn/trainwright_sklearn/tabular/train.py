@@ -21,6 +21,7 @@ from trainwright_runtime.exits import Exit, PeerLost, leave, say
 from trainwright_runtime.progress import Reporter, reporter
 from trainwright_runtime.startup import FIRST_STEP, STARTUP
 from trainwright_runtime.tabular.data import TabularData, load
+from trainwright_runtime.tabular.report import named
 from trainwright_sklearn.tabular import artifacts, estimators
 from trainwright_sklearn.tabular.board import Board, serve
 from trainwright_sklearn.tabular.config import TrainingConfig
@@ -46,9 +47,8 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     except InvalidConfig as error:
         leave(Exit.INVALID_CONFIG, str(error))
     if environment.is_main:
-        sizes = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test rows"
         columns = f"{len(data.numeric)} columns of numbers, {len(data.categorical)} of words"
-        say(f"{data.task} of {data.target!r} by {config.estimator}: {sizes}; {columns}")
+        say(f"{data.task} of {data.target!r} by {config.estimator}: {data.sizes} rows; {columns}")
 
     # --- search -------------------------------------------------------------------------------------------------------
     STARTUP.begins(FIRST_STEP)
@@ -56,7 +56,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
         help_worker_zero(environment, search, threads, progress)
         return
     total = 1 + (len(search.units) if search is not None else 0)
-    main_metric = "val_accuracy" if data.task == "classification" else "val_r2"
+    main_metric = f"val_{data.main_metric}"
     progress.report(total_steps=total, main_metric=main_metric if search is None else "best_score")
     found: dict[str, Any] | None = None
     board: Board | None = None
@@ -82,7 +82,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
 
     # --- measure and save ---------------------------------------------------------------------------------------------
     validation, test = measured(model, data, data.validation), measured(model, data, data.test)
-    metrics = named(test, validation)
+    metrics = named(test["metrics"], validation["metrics"])
     if found is not None:
         first, *others = metrics
         metrics = {first: metrics[first], "best_score": score, **{name: metrics[name] for name in others}}
@@ -101,12 +101,6 @@ def prepare(environment: RankEnvironment, config: TrainingConfig) -> tuple[Tabul
     pipeline = estimators.build(config, data)
     search = Search(config, config.search, data, pipeline) if config.search is not None else None
     return data, pipeline, search
-
-
-def named(test: dict[str, Any], validation: dict[str, Any]) -> dict[str, float]:
-    """Metrics of both parts by the names that they are reported under, each measure's two beside each other."""
-    pairs = [(name, part, of["metrics"][name]) for name in test["metrics"] for part, of in (("test", test), ("val", validation))]
-    return {f"{part}_{name}": value for name, part, value in pairs}
 
 
 def run_search(

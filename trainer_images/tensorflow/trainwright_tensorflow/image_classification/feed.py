@@ -5,12 +5,11 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from trainwright_runtime.images.data import Floats, Images, Labels
+from trainwright_tensorflow.replicas import Replicas
 
 
 class Kept:
@@ -51,24 +50,6 @@ def batches(images: Images, index_lists: Sequence[list[int]], *, loader_workers:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
-
-
-class Replicas:
-    """The replicas of this worker among those of the gang."""
-
-    def __init__(self, strategy: tf.distribute.Strategy, *, worker: int, workers: int) -> None:
-        self._strategy = strategy
-        self.total = strategy.num_replicas_in_sync
-        self.here = range(worker * self.total // workers, (worker + 1) * self.total // workers)
-
-    def distribute(self, values: Sequence[Any]) -> Any:
-        """One value for each replica that is here, as `strategy.run` takes them."""
-        ready = iter(values)
-        return self._strategy.experimental_distribute_values_from_function(lambda _context: tf.convert_to_tensor(next(ready)))
-
-    def results(self, values: Any) -> list[Any]:
-        """What `strategy.run` returned, as one numpy value for each replica that is here."""
-        return [value.numpy() for value in self._strategy.experimental_local_results(values)]
 
 
 def evaluation_shares(size: int, *, batch: int, replicas: Replicas) -> Iterator[list[tuple[list[int], int]]]:

@@ -1,4 +1,4 @@
-"""The models that learn from images, and how their random numbers differ from one replica to the next."""
+"""The models that learn from images, and what is made beside them: changes to images, and the optimizer."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from trainwright_runtime.config import InvalidConfig
-from trainwright_runtime.tensorflow.state import is_seed, replicas_of
+from trainwright_tensorflow.devices import with_loss_scale
+from trainwright_tensorflow.image_classification.config import TrainingConfig
 
 APPLICATIONS = {name.lower(): name for name in dir(keras.applications) if name[0].isupper()}
 
@@ -64,11 +64,15 @@ def build_augmentation(changes: Sequence[str]) -> keras.Sequential:
     return keras.Sequential([made[change]() for change in changes], name="augmentation")
 
 
-def tell_replicas_apart(model: keras.Model, generators: Sequence[Any], *, first: int) -> None:
-    """Give each replica random numbers of its own: mirrored, dropout would hit the same features in all of them.
-
-    `first`: the number, in the gang, of this worker's first replica.
-    """
-    for seed in [*filter(is_seed, model.variables), *(generator.state for generator in generators)]:
-        for number, replica in enumerate(replicas_of(seed)):
-            replica.assign_add(tf.constant([first + number, 0], replica.dtype))
+def build_optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
+    """The configured optimizer."""
+    rate, decay = config.learning_rate, config.weight_decay
+    optimizer: keras.optimizers.Optimizer
+    match config.optimizer:
+        case "adam":
+            optimizer = keras.optimizers.Adam(rate, weight_decay=decay)
+        case "adamw":
+            optimizer = keras.optimizers.AdamW(rate, weight_decay=decay)
+        case "sgd":
+            optimizer = keras.optimizers.SGD(rate, momentum=config.momentum, weight_decay=decay)
+    return with_loss_scale(optimizer, config)

@@ -7,7 +7,6 @@ the number of workers. Everything that must survive a stop is in `run` (see `tra
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import time
 from pathlib import Path
@@ -24,15 +23,20 @@ from trainwright_runtime.exits import Exit, leave, say
 from trainwright_runtime.images import artifact, history
 from trainwright_runtime.images.data import Images, load
 from trainwright_runtime.images.scores import Scores, Tally
-from trainwright_runtime.order import plan_epoch
+from trainwright_runtime.progress import report
 from trainwright_runtime.tensorflow import Run
 from trainwright_runtime.tensorflow.gang import TensorFlowGang
+from trainwright_tensorflow.devices import POLICIES, choose_strategy
+from trainwright_tensorflow.files import model_files
 from trainwright_tensorflow.image_classification.config import TrainingConfig
-from trainwright_tensorflow.image_classification.devices import POLICIES, build_optimizer, choose_strategy
-from trainwright_tensorflow.image_classification.feed import Kept, Replicas, batches, evaluation_shares
-from trainwright_tensorflow.image_classification.files import model_files
-from trainwright_tensorflow.image_classification.models import build, build_augmentation, tell_replicas_apart
-from trainwright_tensorflow.image_classification.steps import evaluation_step, training_step
+from trainwright_tensorflow.image_classification.feed import Kept, batches, evaluation_shares
+from trainwright_tensorflow.image_classification.models import build, build_augmentation, build_optimizer
+from trainwright_tensorflow.replicas import Replicas, digest, tell_replicas_apart, weights_of
+from trainwright_tensorflow.steps import evaluation_step, training_step
+
+LOSSES = tf.nn.sparse_softmax_cross_entropy_with_logits
+SAMPLES = 4
+"""Images that the model's files are compared by."""
 
 
 def train(environment: RankEnvironment, config: TrainingConfig) -> None:
@@ -54,14 +58,12 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     gang = TensorFlowGang(strategy)
     replicas = Replicas(strategy, worker=gang.rank, workers=gang.size)
     if environment.is_main:
-        device = "GPU" if tf.config.get_visible_devices("GPU") else "CPU"
-        count = f"{replicas.total} replica{'s' if replicas.total > 1 else ''}"
-        say(f"{gang.size} worker{'s' if gang.size > 1 else ''}, {count} on {device}: {images}")
+        say(f"{replicas}: {images}")
 
     # --- model --------------------------------------------------------------------------------------------------------
     generators = [layer.generator for layer in augmentation.layers]
     tell_replicas_apart(model, generators, first=replicas.here[0])
-    take_step = training_step(strategy, model, augmentation, optimizer, jit=config.jit)
+    take_step = training_step(strategy, model, optimizer, LOSSES, jit=config.jit, augmentation=augmentation)
     look_at = evaluation_step(strategy, model)
 
     def scores_on(part: Images) -> Scores:
@@ -74,6 +76,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
             answers = replicas.results(look_at(replicas.distribute(inputs)))
             for logits, truth, (_, count) in zip(answers, labels, step, strict=True):
                 tally.add(logits[:count], truth[:count])
+            report()
         return tally.scores(gang)
 
     # --- loop ---------------------------------------------------------------------------------------------------------
@@ -92,25 +95,14 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     run.resume()
     for epoch in run.epochs(0 if run.state["finished"] else config.epochs):
         rate = optimizer.learning_rate = config.learning_rate_at(epoch)
-        plans = [
-            plan_epoch(
-                len(training_images),
-                epoch=epoch,
-                seed=config.seed,
-                start=run.position,
-                global_batch=config.global_batch,
-                rank=replica,
-                world_size=replicas.total,
-            )
-            for replica in replicas.here
-        ]
-        steps = list(zip(*plans, strict=True))
+        steps = replicas.plan_epoch(
+            len(training_images), epoch=epoch, seed=config.seed, start=run.position, global_batch=config.global_batch
+        )
         parts = [share.micro_batches[0] for step in steps for share in step]
-        drawn = batches(training_images, parts, loader_workers=config.loader_workers)
+        drawn = run.data(batches(training_images, parts, loader_workers=config.loader_workers))
         for step in steps:
             inputs, labels = zip(*(next(drawn) for _ in step), strict=True)
-            weights = [np.float32(0.0 if share.is_padding else 1.0 / share.samples) for share in step]
-            loss = take_step(*(replicas.distribute(values) for values in (inputs, labels, weights)))
+            loss = take_step(*(replicas.distribute(values) for values in (inputs, labels, weights_of(step))))
             time.sleep(config.step_delay_seconds)
             if curve.is_point_due(run, config.log_every_steps):
                 curve.add_point(run, float(gang.total(sum(replicas.results(loss)))))
@@ -134,14 +126,10 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
         plain = build(config.model, shape=images.shape, classes=classes, dropout=config.dropout)
         plain.set_weights(model.get_weights())
         with tempfile.TemporaryDirectory() as folder:
-            files = model_files(plain, Path(folder))
+            few = {"images": images.test.take(range(min(SAMPLES, len(images.test))))[0]}
+            files = model_files(plain, Path(folder), output="logits", samples=few)
             artifact.save(environment, config, images, run, scores, framework="tensorflow", shape=images.shape, model=files)
     gang.disband()
-
-
-def digest(model: keras.Model) -> str:
-    """One number for all weights: equal only if they are equal to the bit."""
-    return hashlib.sha256(b"".join(weight.tobytes() for weight in model.get_weights())).hexdigest()
 
 
 def copied(model: keras.Model) -> list[Any]:

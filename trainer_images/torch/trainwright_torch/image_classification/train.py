@@ -26,7 +26,7 @@ from trainwright_runtime.torch import Run
 from trainwright_runtime.torch.artifacts import save_classifier
 from trainwright_runtime.torch.configured import build_optimizer, build_scheduler, choose_device
 from trainwright_runtime.torch.gang import TorchGang, meet
-from trainwright_runtime.torch.images import batches, build, copied, evaluate
+from trainwright_runtime.torch.images import batches, build, copied, evaluate, gradient_norm
 from trainwright_torch.image_classification.config import TrainingConfig
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -72,7 +72,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     # --- loop ---------------------------------------------------------------------------------------------------------
     steps_an_epoch = -(-len(images.train) // config.global_batch)
     run = Run(
-        model=model,
+        model=trained,
         optimizer=optimizer,
         scheduler=scheduler,
         scaler=scaler,
@@ -94,9 +94,8 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
             rank=rank,
             world_size=world_size,
         )
-        drawn = batches(
-            images.train, [part for step in steps for part in step.micro_batches], loader_workers=config.loader_workers
-        )
+        parts = [part for step in steps for part in step.micro_batches]
+        drawn = run.data(batches(images.train, parts, loader_workers=config.loader_workers))
         for step in steps:
             loss = torch.zeros((), device=device)
             for number in range(len(step.micro_batches)):
@@ -113,10 +112,10 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
                 loss += micro_loss.detach()
             scaler.step(optimizer)
             scaler.update()
+            if curve.is_point_due(run, config.log_every_steps):
+                curve.add_point(run, float(gang.total(float(loss))), gradient_norm=gradient_norm(model))
             optimizer.zero_grad(set_to_none=True)
             time.sleep(config.step_delay_seconds)
-            if curve.is_point_due(run, config.log_every_steps):
-                curve.add_point(run, float(gang.total(float(loss))))
             run.step(samples=step.samples)
 
         scores, rate = scores_on(images.validation), optimizer.param_groups[0]["lr"]

@@ -18,14 +18,14 @@ from trainwright_runtime.config import InvalidConfig
 from trainwright_runtime.environment import RankEnvironment
 from trainwright_runtime.exits import Exit, leave, say
 from trainwright_runtime.order import plan_epoch
-from trainwright_runtime.reporting.scores import classification, regression
+from trainwright_runtime.tabular import network
 from trainwright_runtime.tabular.data import Part, TabularData, load
 from trainwright_runtime.torch import Run
 from trainwright_runtime.torch.configured import choose_device
 from trainwright_runtime.torch.gang import TorchGang, meet
 from trainwright_torch.tabular import artifacts
 from trainwright_torch.tabular.config import TrainingConfig
-from trainwright_torch.tabular.model import Perceptron, rows_of, targets_of
+from trainwright_torch.tabular.model import Perceptron, tensors_of
 
 
 def train(environment: RankEnvironment, config: TrainingConfig) -> None:
@@ -42,8 +42,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     meet(environment, device)
     gang = TorchGang()
     if environment.is_main:
-        sizes = f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test rows"
-        say(f"{world_size} rank{'s' if world_size > 1 else ''} on {device.type}: {data.task} of {data.target!r}, {sizes}")
+        say(f"{world_size} rank{'s' if world_size > 1 else ''} on {device.type}: {data}")
 
     # --- model --------------------------------------------------------------------------------------------------------
     # From here on the ranks differ: dropout must not hit the same units everywhere.
@@ -53,15 +52,15 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs)
 
     # --- loop ---------------------------------------------------------------------------------------------------------
-    numbers, words = (tensor.to(device) for tensor in rows_of(data.train, data, model.categories))
-    targets = targets_of(data.train, data).to(device)
+    numbers, words = (tensor.to(device) for tensor in tensors_of(data.train, data, model.columns))
+    targets = torch.from_numpy(network.targets_of(data.train, data)).to(device)
     run = Run(
-        model=model,
+        model=trained,
         optimizer=optimizer,
         scheduler=scheduler,
-        state={"losses": [], "epochs": []},
+        state=network.beginning(),
         total_steps=config.epochs * -(-len(data.train) // config.global_batch),
-        main_metric="val_accuracy" if data.task == "classification" else "val_r2",
+        main_metric=f"val_{data.main_metric}",
         gang=gang,
     )
     run.resume()
@@ -90,19 +89,15 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
                 curve.add_point(run, float(gang.total(float(loss.detach()))))
             run.step(samples=step.samples)
         # A table's validation part is small: every rank looks at all of it, and comes to the same scores.
-        found = measured(model, data, data.validation, device)
-        run.log(**{f"val_{name}": value for name, value in found["metrics"].items()})
-        run.state["epochs"].append({"epoch": epoch, **{f"val_{name}": value for name, value in found["metrics"].items()}})
+        network.end_epoch(run, measured(model, data, data.validation, device))
         scheduler.step()
     run.close()
 
     # --- test and save ------------------------------------------------------------------------------------------------
     test = measured(model, data, data.test, device)
-    run.log(**{f"test_{name}": value for name, value in test["metrics"].items()})
+    network.log_test(run, test)
     if environment.is_main:
-        path = artifacts.save(environment, config, data, model, run, test)
-        name, value = next(iter(test["metrics"].items()))
-        say(f"test {name} {value:.4f}; model and report in {path}")
+        artifacts.save(environment, config, data, model, run, test)
     gang.disband()
 
 
@@ -117,9 +112,5 @@ def loss_of(output: torch.Tensor, targets: torch.Tensor, model: Perceptron) -> t
 def measured(model: Perceptron, data: TabularData, part: Part, device: torch.device) -> dict[str, Any]:
     """What `reporting.scores` makes of the model's answers for this part."""
     model.eval()
-    output = model(*(tensor.to(device) for tensor in rows_of(part, data, model.categories))).float().cpu()
-    if data.task == "regression":
-        return regression(part.target, output.tolist())
-    probabilities = output.softmax(dim=1)
-    predicted = [data.classes[index] for index in probabilities.argmax(dim=1).tolist()]
-    return classification(part.target, predicted, data.classes, probabilities.numpy())
+    output = model(*(tensor.to(device) for tensor in tensors_of(part, data, model.columns))).float().cpu()
+    return network.measured(output.numpy(), part, data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -13,28 +14,34 @@ SUM, MEAN = tf.distribute.ReduceOp.SUM, tf.distribute.ReduceOp.MEAN
 
 
 def training_step(
-    strategy: tf.distribute.Strategy, model: keras.Model, augmentation: keras.Sequential, optimizer: Any, *, jit: bool
+    strategy: tf.distribute.Strategy,
+    model: keras.Model,
+    optimizer: Any,
+    losses_of: Callable[[Any, Any], tf.Tensor],
+    *,
+    jit: bool,
+    augmentation: keras.Sequential | None = None,
 ) -> Any:
-    """A function of images, labels and the weight of each sample's loss, one of each for each replica.
+    """A function of inputs, targets and the weight of each sample's loss, one of each for each replica.
 
-    It changes the model by the sum of all replicas' gradients, and returns each replica's part of the loss.
+    It changes the model by the sum of all replicas' gradients, and returns each replica's part of the loss. `losses_of`: from
+    targets and the model's outputs to the loss of each sample. `augmentation` changes inputs before the model sees them.
     """
     has_scale = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     statistics = [variable for variable in model.non_trainable_variables if not is_seed(variable)]
 
-    def gradients_of(inputs: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    def gradients_of(inputs: Any, targets: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         with tf.GradientTape() as tape:
-            logits = model(inputs, training=True)
-            loss = weight * tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+            loss = weight * tf.reduce_sum(losses_of(targets, model(inputs, training=True)))
             scaled = optimizer.scale_loss(loss)
         return loss, tape.gradient(scaled, model.trainable_variables)
 
     compiled = tf.function(gradients_of, jit_compile=True, reduce_retracing=True) if jit else gradients_of
 
-    def of_a_replica(inputs: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    def of_a_replica(inputs: Any, targets: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
         replica = tf.distribute.get_replica_context()
-        changed = augmentation(inputs, training=True) if augmentation.layers else inputs
-        loss, gradients = compiled(changed, labels, weight)
+        changed = augmentation(inputs, training=True) if augmentation is not None and augmentation.layers else inputs
+        loss, gradients = compiled(changed, targets, weight)
         if has_scale:
             gradients = agreed(gradients, replica)
         # The optimizer sums the gradients over the replicas itself.
@@ -48,8 +55,8 @@ def training_step(
         return loss
 
     @tf.function(reduce_retracing=True)
-    def step(inputs: Any, labels: Any, weight: Any) -> Any:
-        return strategy.run(of_a_replica, args=(inputs, labels, weight))
+    def step(inputs: Any, targets: Any, weight: Any) -> Any:
+        return strategy.run(of_a_replica, args=(inputs, targets, weight))
 
     return step
 
@@ -65,9 +72,9 @@ def agreed(gradients: list[tf.Tensor], replica: Any) -> list[tf.Tensor]:
 
 
 def evaluation_step(strategy: tf.distribute.Strategy, model: keras.Model) -> Any:
-    """A function of images, as many for each replica: the logits that each replica finds."""
+    """A function of inputs, as many for each replica: the outputs that each replica finds."""
 
-    def of_a_replica(inputs: tf.Tensor) -> tf.Tensor:
+    def of_a_replica(inputs: Any) -> tf.Tensor:
         return model(inputs, training=False)
 
     @tf.function(reduce_retracing=True)

@@ -1,4 +1,4 @@
-"""Where the recipe trains: which devices TensorFlow sees, and the strategy over them. Nothing may have used TensorFlow before."""
+"""Where a recipe trains: which devices TensorFlow sees, and the strategy over them. Nothing may have used TensorFlow before."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import tensorflow as tf
 from trainwright_runtime.config import InvalidConfig
 from trainwright_runtime.environment import RankEnvironment
 from trainwright_runtime.startup import RENDEZVOUS, STARTUP
-from trainwright_tensorflow.image_classification.config import TrainingConfig
+from trainwright_tensorflow.config import TensorFlowConfig
 
 POLICIES = {"fp32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
 
 
-def choose_strategy(config: TrainingConfig, environment: RankEnvironment) -> tf.distribute.Strategy:
+def choose_strategy(config: TensorFlowConfig, environment: RankEnvironment) -> tf.distribute.Strategy:
     """One worker mirrors over its devices; several find each other by TF_CONFIG, and wait here until all have come.
 
     Raises InvalidConfig when the configuration asks for devices that there are none of.
@@ -49,17 +49,8 @@ def choose_strategy(config: TrainingConfig, environment: RankEnvironment) -> tf.
     return tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(wanted)])
 
 
-def build_optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
-    """The configured optimizer; with a loss scale that finds itself for fp16."""
-    rate, decay = config.learning_rate, config.weight_decay
-    optimizer: keras.optimizers.Optimizer
-    match config.optimizer:
-        case "adam":
-            optimizer = keras.optimizers.Adam(rate, weight_decay=decay)
-        case "adamw":
-            optimizer = keras.optimizers.AdamW(rate, weight_decay=decay)
-        case "sgd":
-            optimizer = keras.optimizers.SGD(rate, momentum=config.momentum, weight_decay=decay)
+def with_loss_scale(optimizer: keras.optimizers.Optimizer, config: TensorFlowConfig) -> keras.optimizers.Optimizer:
+    """The optimizer, with a loss scale that finds itself for fp16."""
     return keras.optimizers.LossScaleOptimizer(optimizer) if config.precision == "fp16" else optimizer
 
 

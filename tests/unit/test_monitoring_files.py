@@ -1,0 +1,62 @@
+"""Rules, alerts and runbooks speak only of metrics that there are, and of each other."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from monitoring.tables import known
+from support.twin import ROOT
+
+FOLDER = ROOT / "manifests" / "monitoring"
+METRIC = re.compile(r"\b(?:\w+:)?trainwright_\w+(?::\w+)?\b")
+
+
+def rules() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((FOLDER / "rules.yaml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def recorded() -> set[str]:
+    return {rule["record"] for rule in rules() if "record" in rule}
+
+
+def test_every_metric_that_a_rule_uses_is_declared_or_recorded() -> None:
+    for rule in rules():
+        used = set(METRIC.findall(rule["expr"]))
+        assert used, rule
+        assert used <= known() | recorded(), rule.get("alert") or rule["record"]
+
+
+def test_every_alert_says_how_grave_it_is_and_what_to_do() -> None:
+    alerts = [rule for rule in rules() if "alert" in rule]
+    overview = (ROOT / "docs/runbooks/README.md").read_text()
+    for alert in alerts:
+        assert alert["labels"]["severity"] in ("info", "warning", "critical")
+        assert set(alert["annotations"]) == {"summary", "description", "runbook"}
+        page = ROOT / alert["annotations"]["runbook"]
+        assert page.read_text().startswith(f"# {alert['alert']}\n")
+        assert f"| {alert['alert']} | {alert['labels']['severity']} | [{page.stem}]({page.name}) |" in overview
+    assert len(list((ROOT / "docs/runbooks").glob("*.md"))) == len(alerts) + 1
+
+
+def test_every_alert_is_tested_firing_and_silent() -> None:
+    cases = yaml.safe_load((FOLDER / "rules.test.yaml").read_text())["tests"]
+    tested: dict[str, set[bool]] = {}
+    for case in cases:
+        for one in case.get("alert_rule_test", []):
+            tested.setdefault(one["alertname"], set()).add(bool(one["exp_alerts"]))
+    assert tested == {rule["alert"]: {True, False} for rule in rules() if "alert" in rule}
+
+
+def test_metrics_are_named_as_prometheus_asks() -> None:
+    from monitoring.tables import jobs, operator, workers
+
+    rows = [*operator(), *jobs(), *workers()]
+    assert len({row.name for row in rows}) == len(rows)
+    for row in rows:
+        assert row.name.startswith("trainwright_"), row
+        assert (row.kind == "counter") == row.name.endswith("_total"), row
+        assert row.help.endswith("."), row

@@ -1,0 +1,1 @@
+"""Recipe `tabular`: read `train.py` from top to bottom; the other modules are what it names."""
