@@ -22,7 +22,7 @@ from trainwright.local.paths import checkout
 TOOLS = Path(__file__).parents[1]
 STEPS = 2000
 QUICK_STEPS = 800
-SEARCHES = 8
+SEARCHES = 12
 
 
 @dataclass(frozen=True, kw_only=True)
