@@ -53,6 +53,7 @@ async def measure(groups: tuple[str, ...], figures: list[Figure], *, quick: bool
     if "step" in groups:
         say("a step, or a fit, under the runtime beside the same bare")
         figures += await training.steps(quick=quick, say=say)
+        figures.append(await training.telling(quick=quick, say=say))
     if {"checkpoint", "recovery"} & set(groups):
         await environments.ensure(checkout() / "trainer_images" / "torch", say)
     if "checkpoint" in groups:

@@ -81,6 +81,17 @@ async def steps(*, quick: bool, say: Callable[[str], None]) -> list[Figure]:
     return figures
 
 
+async def telling(*, quick: bool, say: Callable[[str], None]) -> Figure:
+    """The share of a step that goes into telling how the training goes: status, metrics, progress."""
+    await environments.ensure(checkout() / "trainer_images" / "torch", say)
+    measured = await _trainer("torch", "torch_telling", str(QUICK_STEPS if quick else STEPS), threads=1)
+    costs = [told - silent for told, silent in zip(measured["told"], measured["silent"], strict=True)]
+    step = statistics.mean(measured["step"])
+    figure = Figure(name="telling", samples=[cost / step for cost in costs], unit="x", notes=measured)
+    say(f"  telling: {statistics.median(costs) * 1e6:.1f} µs of a step of {step * 1e3:.1f} ms")
+    return figure
+
+
 async def checkpoint(*, repeats: int, say: Callable[[str], None]) -> Figure:
     """How long training stands still for 200 MB, and how long `torch.save` takes for the same on the same disk.
 
