@@ -80,6 +80,8 @@ async def _in_world(there: World, groups: tuple[str, ...], figures: list[Figure]
         if not quick:
             say("memory and CPU of the operator")
             figures += await cost.burden(there, jobs=300, seconds=30)
+            say("a scrape of the operator")
+            figures += await cost.scrapes(there, jobs=500)
     if "growth" in groups:
         say("how it grows")
         figures += await start.growth(there)
