@@ -129,6 +129,19 @@ def test_steps_that_are_told_together_are_told_apart(monkeypatch: pytest.MonkeyP
     assert status["stepSeconds"]["sum"] == pytest.approx(3.5 + 0.0 + 1.0)
 
 
+def test_silence_that_is_to_be_expected_is_no_hanging() -> None:
+    reporter = Reporter(rank=0, path=None)
+    heartbeat = "trainwright_heartbeat_timestamp_seconds{"
+    reporter.report(step=1)
+    assert heartbeat in render([reporter.status()]).decode()
+    reporter.expect_silence()
+    reporter.report()
+    assert heartbeat not in render([reporter.status()]).decode()
+    assert progress([reporter.status()])["time"] > 0
+    reporter.report(step=2)
+    assert heartbeat in render([reporter.status()]).decode(), "it goes on after all"
+
+
 def test_losses_that_are_not_finite_are_counted() -> None:
     reporter = Reporter(rank=0, path=None)
     for step, loss in enumerate([1.0, float("nan"), float("inf"), 0.5], 1):

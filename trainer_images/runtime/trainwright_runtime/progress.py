@@ -50,6 +50,7 @@ class Reporter:
         self._not_finite = 0
         self._marked = time.perf_counter()
         self._heartbeat = 0.0
+        self._is_silent = False
         self._speed: collections.deque[tuple[float, int, int]] = collections.deque(maxlen=RATE_WINDOW)
         self._changed = threading.Event()
         self._stopped = threading.Event()
@@ -108,6 +109,12 @@ class Reporter:
             self._note(samples, waited, metrics, epoch=epoch, ownStepSeconds=own)
         self._wake()
 
+    def expect_silence(self) -> None:
+        """What follows may take long and reports nothing, such as writing a model: no news is no sign of hanging until a step."""
+        with self._lock:
+            self._is_silent = True
+        self._wake()
+
     def checkpoint_written(self, *, step: int, path: Path, write_seconds: float, size: int) -> None:
         """Note a checkpoint that is complete."""
         with self._lock:
@@ -141,6 +148,7 @@ class Reporter:
             status = {
                 **self._status,
                 "heartbeat": self._heartbeat,
+                "alive": None if self._is_silent else self._heartbeat,
                 "steps": self._steps,
                 "samples": self._samples,
                 "metrics": {name: value for name, value in self._metrics.items() if math.isfinite(value)},
@@ -181,6 +189,7 @@ class Reporter:
         self.flush()
 
     def _took(self, marks: Sequence[float]) -> None:
+        self._is_silent = False
         for mark in marks:
             # Something else may have been reported since the first of them.
             seconds = max(0.0, mark - self._marked)

@@ -212,6 +212,7 @@ class BaseRun(ABC):
         self._writer.shutdown()
         self._events.close()
         self._tell()
+        self._reporter.expect_silence()
         self._reporter.flush()
         stop = self._gang.any(self._stop_asked.is_set())
         signal.signal(signal.SIGTERM, self._handler_before)
