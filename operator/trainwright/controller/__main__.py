@@ -129,7 +129,9 @@ async def operate(options: argparse.Namespace) -> None:
     host, _, port = options.listen.rpartition(":")
     async with (
         closing(cluster),
-        serving(host, int(port), metrics.registry, healthy, lambda: targets(operator.pods.all())) as bound,
+        serving(
+            host, int(port), metrics.registry, healthy, lambda: targets(operator.pods.all()) if operator.ready else None
+        ) as bound,
     ):
         log.info("operator listens on %s:%d, watches %s", host, bound, options.namespace or "all namespaces")
         signals = asyncio.create_task(_stop_on_signals(stop, after=watching), name="signals")
