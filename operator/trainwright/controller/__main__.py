@@ -155,6 +155,10 @@ async def operate(options: argparse.Namespace) -> None:
         ]
         await asyncio.wait([*tasks, kopf_task], return_when=asyncio.FIRST_COMPLETED)
         broken = next((task for task in (*tasks, kopf_task) if task.done() and task.exception() is not None), None)
+        if broken is None:
+            # What is cut short on the way out fails loudly, now and then, and means nothing.
+            for name in ("kopf", "asyncio"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
         for task in (*tasks, kopf_task):
             task.cancel()
             await asyncio.wait([task], timeout=SHUTDOWN_SECONDS)
