@@ -14,6 +14,7 @@ class Cause(StrEnum):
     PREFLIGHT = "Preflight"
     INVALID_CONFIG = "InvalidConfig"
     NO_CHECKPOINT = "NoCheckpoint"
+    HUNG = "Hung"
     PEER_LOST = "PeerLost"
     TERMINATED = "Terminated"
     EVICTED = "Evicted"
@@ -39,6 +40,7 @@ CAUSE_MEANINGS: dict[Cause, str] = {
     Cause.PREFLIGHT: "Before training: worker 0 wasn't found or didn't answer, or the disk can't be written. Restarted.",
     Cause.INVALID_CONFIG: "The trainer refused its configuration. Another attempt would too, so the job fails.",
     Cause.NO_CHECKPOINT: "No checkpoint could be loaded, though there are some. Another attempt would end so too: the job fails.",
+    Cause.HUNG: "A rank took no step for longer than `runPolicy.progressDeadlineSeconds`; where it was is in the evidence.",
     Cause.PEER_LOST: "A rank lost its connection to another one, and nobody said why that one went.",
     Cause.TERMINATED: "It was asked to stop, and nobody said by whom.",
     Cause.EVICTED: "The node had to make room. Not counted.",

@@ -60,6 +60,15 @@ class RunPolicy(Model):
         ge=1,
         description="The job fails when it has been active for longer than this, queued time included and suspended time not.",
     )
+    progress_deadline_seconds: int = Field(
+        default=600,
+        ge=0,
+        le=86400,
+        description=(
+            "A rank that reports nothing for this long, and for ten of its slowest steps, hangs: where each rank is goes into "
+            "its log, and the gang restarts. Three times as long before the first step; 0: never. Only for ranks that report."
+        ),
+    )
     ttl_seconds_after_finished: int | None = Field(
         default=None,
         ge=0,

@@ -64,6 +64,9 @@ class Progress(Model):
     percent: float | None = Field(default=None, description="Steps done of all, in percent.")
     eta_seconds: float | None = Field(default=None, description="Estimated time to the end, in seconds.")
     samples_per_second: float | None = Field(default=None, description="Samples of all workers in a second.")
+    straggler: str | None = Field(
+        default=None, description="The rank that keeps the others waiting, and how slow it is; unset while none stands out."
+    )
     resumed_from: int | None = Field(default=None, description="The step whose checkpoint this attempt started from.")
     summary: str | None = Field(default=None, description="Progress in a few words, as 120/450 (26%).")
 

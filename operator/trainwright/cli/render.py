@@ -94,6 +94,8 @@ def _facts(status: TrainingJobStatus) -> RenderableType:
         resumed = f"  resumed from step {status.progress.resumed_from}" if status.progress.resumed_from else ""
         epoch = "-" if status.progress.epoch is None else str(status.progress.epoch)
         rows.append(("epoch", f"{epoch}{rate}{resumed}"))
+        if status.progress.straggler and not status.finished:
+            rows.append(("straggler", status.progress.straggler))
     if status.metrics:
         rows.append(("metrics", "  ".join(f"{name}={value:.4g}" for name, value in status.metrics.items())))
     if status.checkpoint:

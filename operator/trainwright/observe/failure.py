@@ -16,6 +16,7 @@ MAX_EVIDENCE = 2048
 EXIT_INVALID_CONFIG = 64
 EXIT_NO_CHECKPOINT = 65
 EXIT_PREFLIGHT = 66
+EXIT_HUNG = 67
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,8 @@ class Failure:
                 how = f"was {self.cause.lower()}"
             case Cause.NODE_LOST:
                 how = "was lost with its node"
+            case Cause.HUNG:
+                how = "hung"
             case Cause.OOM_KILLED:
                 how = "ran out of memory (OOMKilled)"
             case _ if self.signal:
@@ -99,7 +102,12 @@ def _cause(code: int, reason: str | None, said: dict[str, Any]) -> Cause:
         return Cause.NODE_LOST
     if said.get("cause") in (Cause.PEER_LOST, Cause.TERMINATED):
         return Cause(said["cause"])
-    known = {EXIT_INVALID_CONFIG: Cause.INVALID_CONFIG, EXIT_NO_CHECKPOINT: Cause.NO_CHECKPOINT, EXIT_PREFLIGHT: Cause.PREFLIGHT}
+    known = {
+        EXIT_INVALID_CONFIG: Cause.INVALID_CONFIG,
+        EXIT_NO_CHECKPOINT: Cause.NO_CHECKPOINT,
+        EXIT_PREFLIGHT: Cause.PREFLIGHT,
+        EXIT_HUNG: Cause.HUNG,
+    }
     # Only a launcher's own word makes a reserved code mean what it does for us: a foreign program may use 64 as it likes.
     if code in known and said.get("cause") == known[code]:
         return known[code]

@@ -21,6 +21,7 @@ class TrainingProgress:
     samples_per_second: float | None = None
     eta_seconds: float | None = None
     resumed_from: int | None = None
+    straggler: str | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     main_metric: str | None = None
     checkpoint_step: int | None = None
@@ -61,6 +62,7 @@ def read_progress(raw: Any) -> TrainingProgress | None:
         samples_per_second=_rounded(raw.get("samplesPerSecond")),
         eta_seconds=_rounded(raw.get("etaSeconds")),
         resumed_from=_count(raw.get("resumedFrom")),
+        straggler=_straggler(_mapping(raw.get("straggler"))),
         metrics=dict(list(numbers.items())[:MAX_METRICS]),
         main_metric=main if isinstance(main, str) else None,
         checkpoint_step=_count(saved.get("step")),
@@ -76,6 +78,13 @@ def read_final_words(message: str) -> TrainingProgress | None:
     except ValueError:
         return None
     return read_progress(said.get("progress")) if isinstance(said, dict) else None
+
+
+def _straggler(raw: dict[Any, Any]) -> str | None:
+    rank, ratio = _count(raw.get("rank")), _number(raw.get("ratio"))
+    if rank is None or ratio is None:
+        return None
+    return f"rank {rank} takes {ratio:.1f} times as long as the others for its part of a step"
 
 
 def _mapping(value: Any) -> dict[Any, Any]:

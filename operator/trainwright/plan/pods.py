@@ -190,6 +190,7 @@ def _environment(job: TrainingJob, who: Identity) -> list[dict[str, Any]]:
         "TRAINWRIGHT_ARTIFACT_DIR": f"{WORKSPACE_DIR}/artifacts",
         "TRAINWRIGHT_CHECKPOINT_KEEP": str(checkpoint.keep),
         "TRAINWRIGHT_RESUME": checkpoint.resume.value,
+        "TRAINWRIGHT_PROGRESS_DEADLINE": str(spec.run_policy.progress_deadline_seconds),
         "TRAINWRIGHT_METRICS_PORT": str(METRICS_PORT),
         "TRAINWRIGHT_DATA": json.dumps(_data(job), sort_keys=True),
         "TRAINWRIGHT_TERMINATION_LOG": TERMINATION_LOG,

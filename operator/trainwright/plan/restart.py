@@ -47,10 +47,19 @@ def _missing(job: TrainingJob, observed: Observed, index: int, now: float) -> Fa
     return Failure(pod=name, index=index, cause=cause, time=now)
 
 
+def _mute(job: TrainingJob, found: list[Failure]) -> str:
+    """Workers that don't say that a rank of theirs hangs, while others do: their launchers hang too, or their nodes."""
+    told = {failure.index for failure in found}
+    names = [pod_name(job.name, job.attempt, index) for index in range(job.spec.workers) if index not in told]
+    return f"; {', '.join(names[:3])} said nothing at all" if names else ""
+
+
 def undecided(found: list[Failure], workers: list[Worker], now: float, settings: Settings) -> float | None:
-    """Seconds to wait for a better answer: so far there are only consequences, and the cause may still be reported."""
+    """Seconds to wait for a better answer: so far there are only consequences, and the cause may still be reported; or ranks
+    hang, and other workers are still writing down where theirs are.
+    """
     first = first_failure(found)
-    if first.cause not in (Cause.PEER_LOST, Cause.TERMINATED) or all(worker.ended for worker in workers):
+    if first.cause not in (Cause.PEER_LOST, Cause.TERMINATED, Cause.HUNG) or all(worker.ended for worker in workers):
         return None
     left = min(first.time + settings.settle - now, settings.settle)
     return left if left > 0 else None
@@ -79,7 +88,8 @@ def after_failure(
     counted = int(verdict.counted)
     reason = verdict.reason
     used = f" ({verdict.why})" if verdict.why else ""
-    message = f"attempt {job.attempt}: {first}; restarting as attempt {job.attempt + 1}{used}"
+    mute = _mute(job, found) if first.cause is Cause.HUNG else ""
+    message = f"attempt {job.attempt}: {first}{mute}; restarting as attempt {job.attempt + 1}{used}"
     restarted = status.model_copy(
         update={
             "phase": Phase.RESTARTING,

@@ -44,6 +44,7 @@ def with_progress(status: TrainingJobStatus, observed: Observed, workers: list[W
             percent=said.percent,
             eta_seconds=said.eta_seconds,
             samples_per_second=said.samples_per_second,
+            straggler=said.straggler,
             resumed_from=said.resumed_from,
             summary=said.summary,
         )

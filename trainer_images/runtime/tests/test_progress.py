@@ -112,7 +112,7 @@ def test_steps_that_are_told_together_are_told_apart(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(time, "perf_counter", lambda: now)
     reporter = Reporter(rank=0, path=None)
     now = 110.0
-    rest: dict[str, Any] = {"epoch": 0, "samples": 24, "waited": 0.5, "own": None, "metrics": {"loss": 1.0}}
+    rest: dict[str, Any] = {"epoch": 0, "samples": 24, "waited": 0.5, "own": None, "straggler": None, "metrics": {"loss": 1.0}}
     reporter.took([100.02, 100.06, 103.0], step=3, **rest)
     reporter.report()  # a sign of life in an evaluation, which moves nothing
     reporter.took([103.5], step=4, **rest)

@@ -60,6 +60,7 @@ class RankEnvironment:
     nproc: int = 1
     pod_ip: str = "127.0.0.1"
     metrics_port: int | None = None
+    progress_deadline: int = 0
     workspace: Path | None = None
     workspace_uri: str | None = None
     artifact_dir: Path | None = None
@@ -93,6 +94,7 @@ class RankEnvironment:
             nproc=read.integer("TRAINWRIGHT_NPROC", 1),
             pod_ip=read.optional("TRAINWRIGHT_POD_IP", _address) or "127.0.0.1",
             metrics_port=read.optional("TRAINWRIGHT_METRICS_PORT", int),
+            progress_deadline=read.integer("TRAINWRIGHT_PROGRESS_DEADLINE", 0, least=0),
             workspace=read.optional("TRAINWRIGHT_WORKSPACE", Path),
             workspace_uri=read.optional("TRAINWRIGHT_WORKSPACE_URI", str),
             artifact_dir=read.optional("TRAINWRIGHT_ARTIFACT_DIR", Path),

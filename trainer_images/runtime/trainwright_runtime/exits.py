@@ -14,6 +14,7 @@ class Exit(enum.IntEnum):
     INVALID_CONFIG = 64
     NO_CHECKPOINT = 65
     PREFLIGHT = 66
+    HUNG = 67
     TERMINATED = 143
 
 
@@ -24,6 +25,7 @@ class Cause(enum.StrEnum):
     INVALID_CONFIG = "InvalidConfig"
     NO_CHECKPOINT = "NoCheckpoint"
     PREFLIGHT = "Preflight"
+    HUNG = "Hung"
     TERMINATED = "Terminated"
     PEER_LOST = "PeerLost"
 
@@ -32,6 +34,7 @@ CAUSE_OF_EXIT: dict[int, Cause] = {
     Exit.INVALID_CONFIG: Cause.INVALID_CONFIG,
     Exit.NO_CHECKPOINT: Cause.NO_CHECKPOINT,
     Exit.PREFLIGHT: Cause.PREFLIGHT,
+    Exit.HUNG: Cause.HUNG,
     Exit.TERMINATED: Cause.TERMINATED,
 }
 

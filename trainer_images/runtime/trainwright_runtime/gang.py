@@ -6,7 +6,10 @@ about twice a second, at the same step, and act on its result. How they exchange
 
 from __future__ import annotations
 
+import collections
+import statistics
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,31 @@ import numpy.typing as npt
 
 MEET_SECONDS = 0.5
 MAX_STEPS_APART = 1000
+PACE_MEETINGS = 20
+"""Meetings that a straggler must have been one at, by the median: ten seconds."""
+STRAGGLER_RATIO = 1.5
+
+
+class Pace:
+    """What each rank needs of a step for itself, and so who keeps the others waiting."""
+
+    def __init__(self) -> None:
+        self._seen: collections.deque[list[float]] = collections.deque(maxlen=PACE_MEETINGS)
+
+    def met(self, seconds: Sequence[float | None]) -> None:
+        """What the ranks said at a meeting, in their order; nothing is learnt from one that some can't tell at."""
+        if len(told := [one for one in seconds if one is not None]) == len(seconds):
+            self._seen.append(told)
+
+    @property
+    def straggler(self) -> tuple[int, float] | None:
+        """The slowest rank, and how many times as long it takes as the others on average; None while nobody stands out."""
+        if len(self._seen) < PACE_MEETINGS:
+            return None
+        usual = [statistics.median(column) for column in zip(*self._seen, strict=True)]
+        slowest = max(range(len(usual)), key=usual.__getitem__)
+        others = (sum(usual) - usual[slowest]) / max(1, len(usual) - 1)
+        return (slowest, usual[slowest] / others) if others and usual[slowest] > STRAGGLER_RATIO * others else None
 
 
 class Gang:
@@ -25,6 +53,7 @@ class Gang:
         self._steps_to_meeting = 1
         self._steps_apart = 1
         self._met = time.monotonic()
+        self.pace = Pace()
 
     def exchange(self, value: Any) -> list[Any]:
         """Every rank's value, in order of rank, on every rank; all ranks must call it. Values are plain: JSON could say them."""
@@ -40,10 +69,11 @@ class Gang:
     def disband(self) -> None:
         """Wait until every rank is here, then end the framework's side in order."""
 
-    def meet(self, *, stop: bool, save: bool) -> tuple[bool, bool]:
+    def meet(self, *, stop: bool, save: bool, own: Callable[[], float | None] = lambda: None) -> tuple[bool, bool]:
         """Called once a step by every rank: whether to stop now, and whether to save now.
 
-        The gang stops when any rank has been asked to; it saves when rank 0 asks for it.
+        The gang stops when any rank has been asked to; it saves when rank 0 asks for it. `own`: seconds that this rank needs of
+        a step for itself, asked for when there is a meeting.
         """
         if self.size == 1:
             return stop, save
@@ -54,7 +84,8 @@ class Gang:
         fitting = int(self._steps_apart * MEET_SECONDS / elapsed)
         # Growth is bounded: the first steps of a training are no measure for those that follow.
         apart = max(1, min(fitting, self._steps_apart * 4, MAX_STEPS_APART))
-        wishes = self.exchange([int(stop), int(save), apart])
+        wishes = self.exchange([int(stop), int(save), apart, own()])
+        self.pace.met([wish[3] for wish in wishes])
         self._met = time.monotonic()
         self._steps_apart = self._steps_to_meeting = wishes[0][2]
         return any(wish[0] for wish in wishes), bool(wishes[0][1])

@@ -11,9 +11,11 @@ import atexit
 import bisect
 import collections
 import contextlib
+import faulthandler
 import json
 import math
 import os
+import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +27,8 @@ from trainwright_runtime.exits import say
 from trainwright_runtime.startup import STARTUP, Startup, sentence
 
 FLUSH_SECONDS = 0.5
+DUMP_SIGNAL = signal.SIGUSR2
+"""Has a rank that reports write where each of its threads is; from C, so that it does even where Python waits for ever."""
 RATE_WINDOW = 20
 """Flushes over which speed is averaged: ten seconds."""
 
@@ -100,13 +104,18 @@ class Reporter:
         samples: int,
         waited: float,
         own: float | None,
+        straggler: tuple[int, float] | None,
         metrics: Mapping[str, float],
     ) -> None:
-        """Note several steps at once, each by when it ended (`time.perf_counter`); `step` is the last. See `report`."""
+        """Note several steps at once, each by when it ended (`time.perf_counter`); `step` is the last. See `report`.
+
+        `straggler`: the rank that slows all others down, and how many times as long it takes as they do.
+        """
         with self._lock:
             self._took(marks)
             self._step = step
             self._note(samples, waited, metrics, epoch=epoch, ownStepSeconds=own)
+            self._status["straggler"] = {"rank": straggler[0], "ratio": round(straggler[1], 2)} if straggler else None
         self._wake()
 
     def expect_silence(self) -> None:
@@ -247,6 +256,8 @@ def reporter() -> Reporter:
                 environment = RankEnvironment.read()
                 directory = environment.status_dir
                 path = directory / f"rank-{environment.rank}.json" if directory is not None else None
+                if path is not None:
+                    faulthandler.register(DUMP_SIGNAL, file=2)
                 _reporter = Reporter(rank=environment.rank, path=path, startup=STARTUP)
     return _reporter
 

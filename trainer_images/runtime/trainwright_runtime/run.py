@@ -160,7 +160,7 @@ class BaseRun(ABC):
         self._marks.append(now)
         if now - self._told_at >= TELL_SECONDS or self._noted:
             self._tell(self._readings(loss) if now - self._told_at >= TELL_SECONDS else {})
-        stop, save = self._gang.meet(stop=self._stop_asked.is_set(), save=self._is_save_due_by_time(now))
+        stop, save = self._gang.meet(stop=self._stop_asked.is_set(), save=self._is_save_due_by_time(now), own=self._own_part)
         if stop:
             self._stop()
         if save or (self._policy.every_steps and self.steps % self._policy.every_steps == 0):
@@ -228,18 +228,24 @@ class BaseRun(ABC):
         metrics = {**readings, **self._noted}
         if metrics:
             self._events.write(self.steps, metrics)
-        own = self._own_seconds()
         self._reporter.took(
             self._marks,
             step=self.steps,
             epoch=self.epoch,
             samples=self._untold,
             waited=self._waited,
-            own=None if own is None else own + self._waited / len(self._marks),
+            own=self._own_part(),
+            straggler=self._gang.pace.straggler,
             metrics=metrics,
         )
         self._told_at = self._marks[-1]
         self._marks, self._noted, self._untold, self._waited = [], {}, 0, 0.0
+
+    def _own_part(self) -> float | None:
+        """What this rank needs of a step for itself: computing, and waiting for data."""
+        if (own := self._own_seconds()) is None:
+            return None
+        return own + (self._waited / len(self._marks) if self._marks else 0.0)
 
     def _readings(self, loss: Any) -> dict[str, float]:
         readings = {} if loss is None else {"loss": self._loss_of(loss)}

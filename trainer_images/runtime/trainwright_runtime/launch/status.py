@@ -18,6 +18,7 @@ PROGRESS_KEYS = (
     "etaSeconds",
     "resumedFrom",
     "startup",
+    "straggler",
     "metrics",
     "mainMetric",
     "checkpoint",

@@ -22,15 +22,21 @@ from pathlib import Path
 from trainwright_runtime.environment import RankEnvironment
 from trainwright_runtime.exits import Cause, Exit, say
 from trainwright_runtime.launch.companion import Companion
+from trainwright_runtime.launch.hang import hanging
 from trainwright_runtime.launch.identity import rank_variables
 from trainwright_runtime.launch.preflight import PeerWatch, interface_of
 from trainwright_runtime.launch.program import InvalidProgram, Program
 from trainwright_runtime.launch.ranks import RankProcess
 from trainwright_runtime.launch.status import progress, read_mirror, read_statuses
 from trainwright_runtime.launch.verdict import Ended, Verdict, is_peer_lost, judge
+from trainwright_runtime.progress import DUMP_SIGNAL
 
 SETTLE_SECONDS = 1.0
 """After a rank has lost its peer: how long that peer gets to end by itself, so that its own error is seen."""
+
+HANG_LOOK_SECONDS = 1.0
+DUMP_SECONDS = 2.0
+"""For ranks that hang to write where they are."""
 
 KILL_SECONDS = 5.0
 """From SIGTERM to SIGKILL for ranks that a failed one leaves behind."""
@@ -52,6 +58,8 @@ class Supervisor:
         self._ranks: list[RankProcess] = []
         self._stop_asked = False
         self._silence: str | None = None
+        self._hang: tuple[int, str] | None = None
+        self._status_dir = Path()
         self._companions: list[Companion] = []
         self._terminate_at: float | None = None
         self._kill_at: float | None = None
@@ -69,7 +77,7 @@ class Supervisor:
 
     def run(self) -> Verdict:
         """Start, watch, judge."""
-        status_dir = Path(tempfile.mkdtemp(prefix="trainwright-"))
+        status_dir = self._status_dir = Path(tempfile.mkdtemp(prefix="trainwright-"))
         try:
             self._start(status_dir)
             self._serve(status_dir)
@@ -170,11 +178,14 @@ class Supervisor:
                     self._forward_stop()
         self._reap()
         self._face_silence()
+        self._face_hang()
         self._enforce_deadlines()
 
     def _seconds_to_deadline(self) -> float | None:
         deadlines = [at for at in (self._terminate_at, self._kill_at) if at is not None]
-        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+        left = [max(0.0, min(deadlines) - time.monotonic())] if deadlines else []
+        looks = [HANG_LOOK_SECONDS] if self._environment.progress_deadline and not deadlines else []
+        return min([*left, *looks], default=None)
 
     def _forward_stop(self) -> None:
         # No deadline from here: how long a checkpoint may take is for the pod's termination grace to say.
@@ -222,6 +233,25 @@ class Supervisor:
             say(f"{self._silence}; the program may not need it yet, and is left running")
             self._silence = None
 
+    def _face_hang(self) -> None:
+        """Once a rank is silent for too long: where all ranks of this pod are goes into their logs, then they end."""
+        deadline = self._environment.progress_deadline
+        if (
+            not deadline
+            or self._hang is not None
+            or self._terminate_at is not None
+            or self._kill_at is not None
+            or self._stop_asked
+        ):
+            return
+        self._hang = hanging(read_statuses(self._status_dir), now=time.time(), deadline=deadline)
+        if self._hang is None:
+            return
+        say(f"{self._hang[1]}; where each rank is:")
+        for rank in self._ranks:
+            rank.send(DUMP_SIGNAL)
+        self._terminate_at = time.monotonic() + DUMP_SECONDS
+
     def _enforce_deadlines(self) -> None:
         now = time.monotonic()
         if self._terminate_at is not None and now >= self._terminate_at:
@@ -243,6 +273,10 @@ class Supervisor:
             return Verdict(
                 rank=first.rank, exit_code=Exit.PREFLIGHT, cause=Cause.PREFLIGHT, message=message, lines=tuple(first.lines)
             )
+        if self._hang is not None:
+            rank, message = self._hang
+            lines = next((tuple(one.lines) for one in self._ranks if one.rank == rank), ())
+            return Verdict(rank=rank, exit_code=Exit.HUNG, cause=Cause.HUNG, message=message, lines=lines)
         verdict = judge([_ended(rank) for rank in self._ranks], stop_asked=self._stop_asked)
         if verdict.exit_code != Exit.DONE and verdict.rank != self._ranks[0].rank:
             for line in verdict.lines:
