@@ -65,6 +65,10 @@ ANSWERS = {
         "sum(last_over_time(trainwright_step_seconds_sum": [{"metric": {}, "value": [T0, "200"]}],
         "sum(last_over_time(trainwright_step_seconds_count": [{"metric": {}, "value": [T0, "400"]}],
         "sum(last_over_time(trainwright_data_wait_seconds_total": [{"metric": {}, "value": [T0, "80"]}],
+        "max by (attempt) (sum by (attempt, rank)": [
+            {"metric": {"attempt": "1"}, "value": [T0, "50"]},
+            {"metric": {"attempt": "2"}, "value": [T0, "7"]},
+        ],
         "count(count by (rank)": [{"metric": {}, "value": [T0, "2"]}],
         "trainwright_job_cost_total": [{"metric": {"currency": "EUR"}, "value": [T0, "1"]}],
     },
@@ -72,7 +76,7 @@ ANSWERS = {
         "(trainwright_loss{": [
             {"metric": {"rank": rank}, "values": [[T0 + 30 + n, "NaN" if n == 50 else str(1 / (n + 1))] for n in range(200)]} for rank in ("10", "2")
         ],
-        "max by (phase)": [{"metric": {"phase": "Restarting"}, "values": [[T0 + 104, str(T0 + 100)]]}, {"metric": {"phase": "Running"}, "values": [[T0 + 120, str(T0 + 110)]]}],
+        "group_right ()": [{"metric": {"phase": "Restarting"}, "values": [[T0 + 104, str(T0 + 100)]]}, {"metric": {"phase": "Running"}, "values": [[T0 + 120, str(T0 + 110)]]}],
     },
 }  # fmt: skip
 
@@ -118,6 +122,7 @@ def test_the_page_from_prometheus(digits: CommandLine, tmp_path: Path) -> None:
     made = page(text)
     assert "Succeeded in 4 min 12 s. Largest loss: waiting for data, 40 s." in made.text
     assert "attempt 1, worker 1, killed by signal 9" in made.text
+    assert "7 s passed before the first step" in made.text, "the first attempt wrote no checkpoint: its start is in what was lost"
     assert "Steps waited 40% of their time for data." in made.text
     assert made.pictures == ["Phases", "Parts", "Training loss"]
     assert "Restarting 10 s" in made.text

@@ -34,11 +34,11 @@ from trainwright.cli.reporting.timeline import marks, spans
             id="most of it was waiting",
         ),
         pytest.param(
-            facts(**SUCCEEDED, time=spent(productive=252), steps=Steps(seconds=200, mean=0.1, data_share=0.4, checkpoint_share=0.004, startups=20)),
+            facts(**SUCCEEDED, time=spent(productive=252), steps=Steps(seconds=200, mean=0.1, data_share=0.4, checkpoint_share=0.004, startups=[8, 12])),
             "Succeeded in 4 min 12 s. Largest loss: waiting for data, 1 min 20 s.",
             [
                 "100% of its time was productive.",
-                "Of its productive time, 20 s passed before the first step.",
+                "Of its productive time, 20 s passed in 2 attempts before the first step.",
                 "Steps waited 40% of their time for data and 0.4% for checkpoints.",
             ],
             id="its steps waited for data",
@@ -88,6 +88,12 @@ from trainwright.cli.reporting.timeline import marks, spans
             ["There is no checkpoint yet: a failure now would cost all that was trained."],
             id="it runs without a checkpoint",
         ),
+        pytest.param(
+            facts(now=60, phase="Restarting", phaseSince=at(50), startTime=at(0), reason="attempt 3 starts 10 s after failure 2", attempt=3),
+            "Restarting for 10 s.",
+            ["Attempt 3 starts 10 s after failure 2."],
+            id="it is about to start anew",
+        ),
         pytest.param(facts(now=3600, phase="Suspended", phaseSince=at(0)), "Suspended for 1 h.", [], id="it was set aside"),
         pytest.param(facts(), "No operator has looked at this job yet.", [], id="nobody has seen it"),
         pytest.param(
@@ -126,6 +132,7 @@ def test_the_answer_in_words(of: Facts, first: str, then: list[str]) -> None:
 
 def test_a_reason_that_goes_on_for_pages_is_cut_at_a_word() -> None:
     said = sentences(facts(phase="Queued", phaseSince=at(0), reason="waits " * 100 + "\nand more"))[0]
+    assert said.startswith("Waits waits")
     assert said.endswith("waits ….")
     assert len(said) < 300
 
@@ -136,7 +143,7 @@ def test_the_account_adds_up_to_the_job_s_time() -> None:
         mean=0.2,
         data_share=0.1,
         checkpoint_share=0.05,
-        startups=30,
+        startups=[30],
         straggler=Straggler(rank="1", ratio=3, extra=0.04),
     )
     found_ = account(facts(**RESTARTED, steps=steps))
@@ -150,7 +157,9 @@ def test_the_account_adds_up_to_the_job_s_time() -> None:
 
 def test_more_measured_than_the_operator_saw_breaks_no_bar() -> None:
     """Workers start their clocks before the operator sees them run, and time that was lost was stepped through as well."""
-    found_ = account(facts(**SUCCEEDED, time=spent(productive=10), steps=Steps(seconds=500, mean=1, startups=8, data_share=0.5)))
+    found_ = account(
+        facts(**SUCCEEDED, time=spent(productive=10), steps=Steps(seconds=500, mean=1, startups=[8], data_share=0.5))
+    )
     assert min(found_.values()) >= 0
     assert sum(found_.values()) == 10
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +45,8 @@ class Steps:
     """What was measured of the steps of all ranks and attempts; None for what was not.
 
     `seconds`: in steps, a rank on average; `mean`: of one step. Shares are of the steps' time, 0 to 1. `startup`: seconds from
-    the start of the process to its first step, by part, of the slowest rank in the latest attempt; `startups`: of all attempts.
+    the start of the process to its first step, by part, of the slowest rank in the latest attempt; `startups`: the whole of it,
+    for each attempt that isn't lost as a whole.
     """
 
     seconds: float | None = None
@@ -54,7 +55,7 @@ class Steps:
     checkpoint_share: float | None = None
     straggler: Straggler | None = None
     startup: Mapping[str, float] = field(default_factory=dict)
-    startups: float = 0.0
+    startups: Sequence[float] = ()
     losses_not_finite: int = 0
     currency: str = ""
 

@@ -120,8 +120,9 @@ def _headlines(facts: Facts) -> list[tuple[str, str]]:
     if main and status.metrics and main in status.metrics:
         found.append((main, number(status.metrics[main])))
     if facts.gpu_hours:
-        found.append(("GPU hours", f"{facts.gpu_hours:,.2f}"))
-    if facts.cost:
+        price = f", {facts.cost:,.2f} {facts.steps.currency or 'in cost'}" if facts.cost else ""
+        found.append((f"GPU hours{price}", f"{facts.gpu_hours:,.2f}"))
+    elif facts.cost:
         found.append((f"cost{f' in {facts.steps.currency}' if facts.steps.currency else ''}", f"{facts.cost:,.2f}"))
     return found
 

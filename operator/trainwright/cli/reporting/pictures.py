@@ -1,7 +1,8 @@
 """The pictures of a report: those of the dashboard "Trainwright / Job", with what Prometheus is asked for each.
 
 Workers' own series are asked, not the recorded ones: a Prometheus without our rules will do, and a job of a minute is not
-smoothed over five. A test holds titles against the dashboard's.
+smoothed over five. All are aggregated to what they are named after, since an operator that was started anew makes series of its
+own of the same thing. A test holds titles against the dashboard's.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Section(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
     """One picture. `queries`: expression and legend of each; `$of` stands for the job's labels, `$window` for the time to take
-    rates over. `absent`: why it may not be there. `rare`: shown where there is something, and not missed otherwise.
+    rates over, `$long` for one of what happens now and then. `absent`: why it may not be there. `rare`: shown where there is something, and not missed otherwise.
     `rate`: its legend tells medians, since the last value of a rate falls when the workers end.
     """
 
@@ -76,7 +77,7 @@ def _quantile(share: float) -> str:
 
 
 def _per_checkpoint(name: str) -> str:
-    return f"{_rate(name)} / ({_rate('checkpoints_total')} > 0)"
+    return f"{_rate(name)} / ({_rate('checkpoints_total')} > 0)".replace("$window", "$long")
 
 
 WANTED = (
@@ -84,7 +85,7 @@ WANTED = (
         section=Section.PROGRESS,
         title="Steps done",
         help="A fall is a failure: the gang went on from the checkpoint before it.",
-        queries=(("trainwright_job_step{$of}", "step"), ("trainwright_job_checkpoint_step{$of}", "newest checkpoint")),
+        queries=(("max(trainwright_job_step{$of})", "step"), ("max(trainwright_job_checkpoint_step{$of})", "newest checkpoint")),
         absent="the training reported no steps",
     ),
     Wanted(
@@ -106,7 +107,7 @@ WANTED = (
         section=Section.LEARNING,
         title="Metrics",
         help="What the training reported beside its loss.",
-        queries=(('trainwright_job_metric{$of, name!~"loss|learning_rate|gradient_norm"}', "{name}"),),
+        queries=(('max by (name) (trainwright_job_metric{$of, name!~"loss|learning_rate|gradient_norm"})', "{name}"),),
         absent="the training reported none beside its loss",
     ),
     Wanted(

@@ -27,6 +27,8 @@ POINTS = 240
 """Of a line: more is not seen."""
 USUAL_INTERVAL = 30.0
 """Taken for the time between two scrapes where it can't be seen."""
+LONG = 8
+"""Checkpoints are averaged over such a part of the job's life."""
 AT_ONCE = 8
 
 
@@ -73,6 +75,7 @@ class _Asking:
         self._of = f'namespace="{facts.namespace}", job="{facts.name}"'
         self._begin, self._end = facts.created, facts.end
         self._now = facts.now
+        self._attempt = facts.status.attempt or 1
         self._room = asyncio.Semaphore(AT_ONCE)
         self._step = self._window = 1.0
 
@@ -116,8 +119,8 @@ class _Asking:
 
     async def _changes(self) -> list[Change]:
         """When the job came into each phase: the gauge says so itself, to the second."""
-        start, phase = "trainwright_job_phase_start_timestamp_seconds{$of}", "trainwright_job_phase{$of}"
-        series = await self._range(f"max by (phase) ({start} * on (namespace, job) group_left (phase) {phase})")
+        start, phase = "max(trainwright_job_phase_start_timestamp_seconds{$of})", "max by (phase) (trainwright_job_phase{$of})"
+        series = await self._range(f"{start} * on () group_right () {phase}")
         found = {
             (since, Phase(one["metric"]["phase"]))
             for one in series
@@ -144,13 +147,14 @@ class _Asking:
             self._life("max by (rank) (avg_over_time(trainwright_own_step_seconds{$of}[$life]))"),
             self._life("count(count by (rank) (last_over_time(trainwright_step_seconds_sum{$of}[$life])))"),
             self._life("max by (part) (last_over_time(trainwright_startup_seconds{$of}[$life]))"),
-            self._life(
-                "sum(max by (attempt) (sum by (attempt, rank) (last_over_time(trainwright_startup_seconds{$of}[$life]))))"
-            ),
+            self._life("max by (attempt) (sum by (attempt, rank) (last_over_time(trainwright_startup_seconds{$of}[$life])))"),
         )
+        saving = await self._life("max by (attempt) (last_over_time(trainwright_checkpoints_total{$of}[$life])) > 0")
+        # An attempt that failed before its first checkpoint is trained again as a whole: its start is a part of what was lost.
+        productive = {str(self._attempt), *(one["metric"].get("attempt") for one in saving)}
         broken, price = await asyncio.gather(
             self._life("max(max_over_time(trainwright_losses_not_finite_total{$of}[$life]))"),
-            self._life("last_over_time(trainwright_job_cost_total{$of}[$life])"),
+            self._life("max by (currency) (last_over_time(trainwright_job_cost_total{$of}[$life]))"),
         )
         return Steps(
             seconds=total / _value(ranks[0]) if total and ranks else None,
@@ -159,7 +163,7 @@ class _Asking:
             checkpoint_share=saved / total if total and saved is not None else None,
             straggler=straggler({one["metric"].get("rank", "?"): _value(one) for one in own}),
             startup={one["metric"].get("part", "?"): _value(one) for one in startup},
-            startups=_value(startups[0]) if startups else 0.0,
+            startups=[_value(one) for one in startups if one["metric"].get("attempt") in productive],
             losses_not_finite=int(_value(broken[0])) if broken else 0,
             currency=price[0]["metric"].get("currency", "") if price else "",
         )
@@ -178,8 +182,7 @@ class _Asking:
 
     async def _life(self, expression: str) -> list[Any]:
         """An instant query over the job's life."""
-        life = f"{max(1, math.ceil(self._end - self._begin))}s"
-        return await self._instant(expression.replace("$life", life), self._end)
+        return await self._instant(expression.replace("$life", _seconds(self._end - self._begin)), self._end)
 
     async def _instant(self, expression: str, moment: float) -> list[Any]:
         return await self._ask("query", expression, {"time": f"{moment:.3f}"})
@@ -189,7 +192,8 @@ class _Asking:
         return await self._ask("query_range", expression, times)
 
     async def _ask(self, what: str, expression: str, times: Mapping[str, str]) -> list[Any]:
-        query = expression.replace("$of", self._of).replace("$window", f"{max(1, round(self._window))}s")
+        query = expression.replace("$of", self._of).replace("$window", _seconds(self._window))
+        query = query.replace("$long", _seconds(max(self._window, (self._end - self._begin) / LONG)))
         url = self._base / "api/v1" / what
         status = 0
         try:
@@ -223,6 +227,10 @@ def straggler(own: Mapping[str, float]) -> Straggler | None:
 def _points(values: Sequence[Any]) -> list[Point]:
     """Times and values; what is no number is a gap."""
     return [(float(at), number) for at, value in values if math.isfinite(number := float(value))]
+
+
+def _seconds(amount: float) -> str:
+    return f"{max(1, math.ceil(amount))}s"
 
 
 def _value(series: Any) -> float:

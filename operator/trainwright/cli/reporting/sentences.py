@@ -60,7 +60,7 @@ def verdict(facts: Facts) -> str:
         return f"Succeeded in {length(facts.length)}." + (largest or " Nothing slowed it down that is worth a word.")
     if facts.phase is Phase.RUNNING:
         return f"Running, {length(facts.length)} after it was submitted.{largest}"
-    return f"{facts.phase.value} since {length(_in_phase(facts))}.{largest}"
+    return f"{facts.phase.value} for {length(_in_phase(facts))}.{largest}"
 
 
 def sentences(facts: Facts) -> list[str]:
@@ -81,7 +81,7 @@ def account(facts: Facts) -> dict[Kind, float]:
     }
     if steps.seconds is None or steps.mean is None:
         return {Kind.PRODUCTIVE: spent.productive_seconds, **found}
-    startup = min(steps.startups, spent.productive_seconds)
+    startup = min(sum(steps.startups), spent.productive_seconds)
     stepping = min(steps.seconds, spent.productive_seconds - startup)
     within = {Kind.DATA: (steps.data_share or 0) * stepping, Kind.CHECKPOINTS: (steps.checkpoint_share or 0) * stepping}
     if straggles(facts) and steps.straggler:
@@ -114,7 +114,9 @@ def _why(facts: Facts) -> str:
     if facts.phase is Phase.FAILED and status.reason:
         return f"{_short(status.reason)}."
     if facts.phase in (Phase.QUEUED, Phase.STARTING, Phase.RESTARTING) and status.reason:
-        return f"{_short(status.reason)}."
+        said = _short(status.reason)
+        # A name stays as it is.
+        return f"{said[0].upper() if said.partition(' ')[0].isalpha() else said[0]}{said[1:]}."
     return ""
 
 
@@ -148,7 +150,7 @@ def _startup(facts: Facts) -> str:
     spent = account(facts).get(Kind.STARTUP, 0.0)
     if spent < max(1.0, LEAST_SHARE * facts.length):
         return ""
-    attempts = facts.status.attempt or 1
+    attempts = len(facts.steps.startups)
     parts = facts.steps.startup
     most = f", most of it for {max(parts, key=lambda part: parts[part])}" if parts else ""
     each = f" in {attempts} attempts" if attempts > 1 else ""
