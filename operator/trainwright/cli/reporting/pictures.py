@@ -35,8 +35,8 @@ class Section(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
     """One picture. `queries`: expression and legend of each; `$of` stands for the job's labels, `$window` for the time to take
-    rates over, `$long` for one of what happens now and then. `absent`: why it may not be there. `rare`: shown where there is something, and not missed otherwise.
-    `rate`: its legend tells medians, since the last value of a rate falls when the workers end.
+    rates over, `$long` for one of what happens now and then. `absent`: why it may not be there. `rare`: shown where there is
+    something, and not missed otherwise. `rate`: its legend tells medians, since a rate falls when the workers end.
     """
 
     section: Section
