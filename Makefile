@@ -3,6 +3,8 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
+# All tests with LONG=1; without it those marked `long` are left out.
+MARKED := $(if $(LONG),,-m "not long")
 IMAGES := $(patsubst trainer_images/%/requirements.lock,%,$(wildcard trainer_images/*/requirements.lock))
 
 help:  ## this list
@@ -14,17 +16,17 @@ setup:  ## make .venv with `trainwright` in it, from the lock file
 demo: setup  ## a real control plane, a training job of two workers, one of them killed on the way
 	@$(PY) tools/demo.py
 
-test: setup  ## all tests; builds what they need
+test: setup  ## tests, on a real API server and with real processes; LONG=1 for the long ones too; builds what they need
 	@$(PY) -m trainwright.local.prepare
 	@$(MAKE) --no-print-directory $(IMAGES:%=test-%)
 	@$(PY) -m pytest tests/unit --cov
-	@$(PY) -m pytest tests --ignore tests/unit
+	@$(PY) -m pytest tests --ignore tests/unit $(MARKED)
 
 # The tests of a trainer image, by its own environment; the runtime's are run by torch's.
 test-%:
 	@echo "test: trainer image $*"
 	@.venv/bin/uv pip install --quiet --python trainer_images/$*/.venv/bin/python --require-hashes -r trainer_images/$*/requirements-dev.lock
-	@cd trainer_images && $*/.venv/bin/pytest $(if $(filter torch,$*),runtime/tests) $*/tests
+	@cd trainer_images && $*/.venv/bin/pytest $(if $(filter torch,$*),runtime/tests) $*/tests $(MARKED)
 
 unit: setup  ## the tests that need no cluster and no torch: seconds
 	@$(PY) -m pytest tests/unit

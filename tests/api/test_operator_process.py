@@ -248,12 +248,15 @@ async def test_of_two_replicas_one_works_and_the_other_takes_over_when_it_is_kil
         (leader,) = [one for one in replicas if one.process is not None and first.endswith(f"-{one.process.pid}")]
         (standby,) = [one for one in replicas if one is not leader]
         assert 'trainwright_reconcile_total{result="ok"}' not in (await standby.get("/metrics"))[1]
+        assert (await standby.get("/targets"))[0] == 503, "a Prometheus keeps the workers that the leader told it of"
 
         leader.kill()
         await kubelet.run_all("digits")
         assert (await reach(cluster, namespace, "Running"))["attempt"] == 1
         assert standby.process is not None
         assert (await holder()).endswith(f"-{standby.process.pid}")
+        status, told = await standby.get("/targets")
+        assert (status, told.count('"job": "digits"')) == (200, 2)
         assert len(await kubelet.pods("digits")) == 2
 
         leader.start()

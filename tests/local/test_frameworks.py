@@ -12,6 +12,8 @@ from support.jobs import SAMPLES, apply, get, kill_worker, sample, succeeded
 from support.twin import RunningTwin
 from support.waiting import eventually
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(

@@ -12,7 +12,10 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from monitoring.tables import known
+from support.builders import job
 from support.twin import ROOT
+from trainwright.plan.pods import worker_pod
+from trainwright.plan.types import Settings
 
 FOLDER = ROOT / "manifests" / "monitoring"
 METRIC = re.compile(r"\b(?:\w+:)?trainwright_\w+(?::\w+)?\b")
@@ -98,8 +101,25 @@ def test_a_dashboard_is_what_grafana_reads(path: Any) -> None:
 def test_every_metric_of_a_dashboard_is_declared_or_recorded(path: Any) -> None:
     content = json.loads(path.read_text())
     expressions = [target["expr"] for panel in panels(content) for target in panel["targets"]]
-    expressions += [one["expr"] for one in content["annotations"]["list"] if "expr" in one]
+    expressions += [one["expr"] for one in content["annotations"].get("list", []) if "expr" in one]
     for expression in expressions:
         used = set(METRIC.findall(expression)) | set(re.findall(r"\bprocess_\w+", expression))
         assert used, expression
         assert used <= known() | recorded(), expression
+
+
+def test_monitors_look_for_the_labels_and_ports_that_pods_have() -> None:
+    monitor = yaml.safe_load((FOLDER / "podmonitor.yaml").read_text())["spec"]
+    pod = worker_pod(job().spec(workers=2).typed(), 0, Settings())
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    assert endpoint["port"] in [port["name"] for port in pod["spec"]["containers"][0]["ports"]]
+    assert monitor["jobLabel"] in pod["metadata"]["labels"]
+    assert all(one["key"] in pod["metadata"]["labels"] for one in monitor["selector"]["matchExpressions"])
+    known_to_prometheus = {
+        f"__meta_kubernetes_pod_{kind}_{re.sub('[^a-zA-Z0-9]', '_', name)}"
+        for kind, names in (("label", pod["metadata"]["labels"]), ("annotation", pod["metadata"]["annotations"]))
+        for name in names
+    }
+    assert {name for one in endpoint["relabelings"] for name in one["sourceLabels"]} <= known_to_prometheus
+    wrapped = yaml.safe_load((FOLDER / "prometheusrule.yaml").read_text())
+    assert wrapped["spec"] == yaml.safe_load((FOLDER / "rules.yaml").read_text())

@@ -53,6 +53,7 @@ async def measure(groups: tuple[str, ...], figures: list[Figure], *, quick: bool
     if "step" in groups:
         say("a step, or a fit, under the runtime beside the same bare")
         figures += await training.steps(quick=quick, say=say)
+        figures.append(await training.telling(quick=quick, say=say))
     if {"checkpoint", "recovery"} & set(groups):
         await environments.ensure(checkout() / "trainer_images" / "torch", say)
     if "checkpoint" in groups:
@@ -79,6 +80,8 @@ async def _in_world(there: World, groups: tuple[str, ...], figures: list[Figure]
         if not quick:
             say("memory and CPU of the operator")
             figures += await cost.burden(there, jobs=300, seconds=30)
+            say("a scrape of the operator")
+            figures += await cost.scrapes(there, jobs=500)
     if "growth" in groups:
         say("how it grows")
         figures += await start.growth(there)

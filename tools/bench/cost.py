@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 
 from bench.driver import loaded
@@ -14,6 +15,7 @@ from trainwright.controller.operator import RESYNC_SECONDS
 
 WITHIN_SECONDS = 240.0
 WORKERS = 4
+SCRAPES = 10
 MEGABYTE = 1e6
 
 
@@ -48,6 +50,23 @@ async def burden(world: World, *, jobs: int, seconds: float) -> list[Figure]:
         Figure(name="operator-memory", samples=[memory], unit="MB", notes={"finished": after}),
         Figure(name="operator-idle", samples=[idle], unit="% of a core"),
         Figure(name="operator-running", samples=[running], unit="% of a core"),
+    ]
+
+
+async def scrapes(world: World, *, jobs: int) -> list[Figure]:
+    """What a scrape of the operator takes with so many running jobs, and how much it is."""
+    await _run(world, [small_job(f"scraped-{index}", 2) for index in range(jobs)])
+    seconds, cpu, size = [], [], 0
+    for _ in range(SCRAPES):
+        before, began = sum(world.operator.cpu_times()[:2]), time.perf_counter()
+        size = len((await world.scrape()).encode())
+        seconds.append(time.perf_counter() - began)
+        cpu.append(sum(world.operator.cpu_times()[:2]) - before)
+    await world.clear()
+    world.say(f"  a scrape of {jobs} jobs: {size / 1e3:.0f} kB in {statistics.median(seconds):.2f} s")
+    return [
+        Figure(name="scrape-time", samples=seconds, notes={"cpu": cpu}),
+        Figure(name="scrape-size", samples=[size / jobs], unit="bytes a job"),
     ]
 
 

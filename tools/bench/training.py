@@ -22,7 +22,7 @@ from trainwright.local.paths import checkout
 TOOLS = Path(__file__).parents[1]
 STEPS = 2000
 QUICK_STEPS = 800
-SEARCHES = 8
+SEARCHES = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +79,17 @@ async def steps(*, quick: bool, say: Callable[[str], None]) -> list[Figure]:
         )
         figures.append(figure)
     return figures
+
+
+async def telling(*, quick: bool, say: Callable[[str], None]) -> Figure:
+    """The share of a step that goes into telling how the training goes: status, metrics, progress."""
+    await environments.ensure(checkout() / "trainer_images" / "torch", say)
+    measured = await _trainer("torch", "torch_telling", str(QUICK_STEPS if quick else STEPS), threads=1)
+    costs = [told - silent for told, silent in zip(measured["told"], measured["silent"], strict=True)]
+    step = statistics.mean(measured["step"])
+    figure = Figure(name="telling", samples=[cost / step for cost in costs], unit="x", notes=measured)
+    say(f"  telling: {statistics.median(costs) * 1e6:.1f} µs of a step of {step * 1e3:.1f} ms")
+    return figure
 
 
 async def checkpoint(*, repeats: int, say: Callable[[str], None]) -> Figure:

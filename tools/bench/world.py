@@ -77,12 +77,15 @@ class World:
         times = psutil.cpu_times()
         return used | {"machine": sum(times) - times.idle - times.iowait - times.guest - times.guest_nice}
 
+    async def scrape(self) -> str:
+        """The operator's page of metrics."""
+        async with aiohttp.ClientSession() as session, session.get(f"http://{LOOPBACK}:{self._operator_port}/metrics") as answer:
+            return await answer.text()
+
     async def requests(self) -> Requests:
         """The operator's own count of its requests, watches left out: they are few and long."""
-        async with aiohttp.ClientSession() as session, session.get(f"http://{LOOPBACK}:{self._operator_port}/metrics") as answer:
-            text = await answer.text()
         counts: Requests = {}
-        for family in text_string_to_metric_families(text):
+        for family in text_string_to_metric_families(await self.scrape()):
             if family.name == REQUESTS_METRIC:
                 for sample in family.samples:
                     key = (sample.labels["verb"], sample.labels["resource"])

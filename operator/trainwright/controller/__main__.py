@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import kopf
+from prometheus_client import disable_created_metrics
 
 from trainwright.cluster.kube import KubeCluster
 from trainwright.cluster.port import ClusterError
@@ -99,6 +100,8 @@ async def closing(cluster: KubeCluster) -> AsyncIterator[None]:
 
 async def operate(options: argparse.Namespace) -> None:
     """Run until SIGTERM or SIGINT."""
+    # Series of when a counter was made: twice as many lines for what nobody asks.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = Metrics()
     cluster = await KubeCluster.connect(observer=metrics.request)
     operator = Operator(
@@ -126,7 +129,9 @@ async def operate(options: argparse.Namespace) -> None:
     host, _, port = options.listen.rpartition(":")
     async with (
         closing(cluster),
-        serving(host, int(port), metrics.registry, healthy, lambda: targets(operator.pods.all())) as bound,
+        serving(
+            host, int(port), metrics.registry, healthy, lambda: targets(operator.pods.all()) if operator.ready else None
+        ) as bound,
     ):
         log.info("operator listens on %s:%d, watches %s", host, bound, options.namespace or "all namespaces")
         signals = asyncio.create_task(_stop_on_signals(stop, after=watching), name="signals")
@@ -150,6 +155,10 @@ async def operate(options: argparse.Namespace) -> None:
         ]
         await asyncio.wait([*tasks, kopf_task], return_when=asyncio.FIRST_COMPLETED)
         broken = next((task for task in (*tasks, kopf_task) if task.done() and task.exception() is not None), None)
+        if broken is None:
+            # What is cut short on the way out fails loudly, now and then, and means nothing.
+            for name in ("kopf", "asyncio"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
         for task in (*tasks, kopf_task):
             task.cancel()
             await asyncio.wait([task], timeout=SHUTDOWN_SECONDS)

@@ -17,9 +17,12 @@ async def serving(
     port: int,
     registry: CollectorRegistry,
     healthy: Callable[[], bool],
-    targets: Callable[[], list[dict[str, Any]]],
+    targets: Callable[[], list[dict[str, Any]] | None],
 ) -> AsyncIterator[int]:
-    """Serve while the block runs; gives the port, chosen by the system when 0 was asked."""
+    """Serve while the block runs; gives the port, chosen by the system when 0 was asked.
+
+    `targets` is None as long as nothing is known of any worker: a Prometheus then keeps those that it had.
+    """
 
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n") if healthy() else web.Response(status=503, text="starting\n")
@@ -30,7 +33,8 @@ async def serving(
         return web.Response(body=page, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def discovered(_: web.Request) -> web.Response:
-        return web.json_response(targets())
+        found = targets()
+        return web.json_response(found) if found is not None else web.Response(status=503, text="not leading, or starting\n")
 
     app = web.Application()
     app.add_routes([web.get("/healthz", healthz), web.get("/metrics", metrics), web.get("/targets", discovered)])

@@ -142,6 +142,7 @@ def test_a_checkpoint_of_another_model_is_refused(gang: Gang) -> None:
     assert "does not fit this training" in worker.message["message"]
 
 
+@pytest.mark.long
 def test_a_residual_network_in_bf16_learns_too(gang: Gang) -> None:
     config = "{model: resnet18, precision: bf16, epochs: 2, global_batch: 32, learning_rate: 0.001, log_every_steps: 1}"
     losses = [loss for _, loss in finish(gang, start(gang, *RECIPE, config=config))["losses"]]
@@ -186,6 +187,7 @@ def test_the_guides_script_runs_as_it_is(gang: Gang, workers: int) -> None:
     assert gang.log(0).splitlines()[-1].startswith(f"{workers} processes, accuracy 0.9")
 
 
+@pytest.mark.long
 def test_a_process_that_fails_does_not_wait_for_the_others(gang: Gang) -> None:
     """JAX would have it wait at exit, for minutes, for processes that wait for it."""
     (gang.folder / "train.py").write_text(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from launching import Gang, wait_for
 
 from trainwright_runtime.launch.status import progress
 from trainwright_runtime.metrics import METRICS, render
-from trainwright_runtime.progress import Reporter
+from trainwright_runtime.progress import STEP_SECONDS_BOUNDS, Reporter
 from trainwright_runtime.startup import Startup
 
 SCRIPT = """
@@ -104,6 +105,41 @@ def test_time_that_is_not_waited_nor_blocked_is_computed(monkeypatch: pytest.Mon
     assert status["stepSeconds"]["sum"] == pytest.approx(6.0)
     assert status["dataWaitSeconds"] == pytest.approx(1.5)
     assert status["computeSeconds"] == pytest.approx(6.0 - 1.5 - 0.25)
+
+
+def test_steps_that_are_told_together_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    reporter = Reporter(rank=0, path=None)
+    now = 110.0
+    rest: dict[str, Any] = {"epoch": 0, "samples": 24, "waited": 0.5, "own": None, "metrics": {"loss": 1.0}}
+    reporter.took([100.02, 100.06, 103.0], step=3, **rest)
+    reporter.report()  # a sign of life in an evaluation, which moves nothing
+    reporter.took([103.5], step=4, **rest)
+    reporter.report(metrics={"val_loss": 1.0})
+    reporter.took([109.0], step=5, **rest)  # ended before that was reported
+    now = 111.0
+    reporter.report(step=6)
+    status = reporter.status()
+    taken = [
+        bound for bound, count in zip(STEP_SECONDS_BOUNDS, status["stepSeconds"]["counts"], strict=False) for _ in range(count)
+    ]
+    assert taken == [0.001, 0.025, 0.05, 0.5, 1.0, 5.0]
+    assert (status["step"], status["steps"], status["samples"]) == (6, 6, 72)
+    assert status["stepSeconds"]["sum"] == pytest.approx(3.5 + 0.0 + 1.0)
+
+
+def test_silence_that_is_to_be_expected_is_no_hanging() -> None:
+    reporter = Reporter(rank=0, path=None)
+    heartbeat = "trainwright_heartbeat_timestamp_seconds{"
+    reporter.report(step=1)
+    assert heartbeat in render([reporter.status()]).decode()
+    reporter.expect_silence()
+    reporter.report()
+    assert heartbeat not in render([reporter.status()]).decode()
+    assert progress([reporter.status()])["time"] > 0
+    reporter.report(step=2)
+    assert heartbeat in render([reporter.status()]).decode(), "it goes on after all"
 
 
 def test_losses_that_are_not_finite_are_counted() -> None:

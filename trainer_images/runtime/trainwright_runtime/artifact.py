@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -81,7 +82,8 @@ def write(environment: RankEnvironment, model: Model, files: Mapping[str, Writer
         "time": time.time(),
         "step": model.step,
         "signature": signature,
-        "metrics": dict(model.metrics),
+        # JSON has no NaN; and who asks for a metric that isn't there is told so.
+        "metrics": {name: value for name, value in model.metrics.items() if math.isfinite(value)},
         "data": dict(model.data),
         "features": dict(model.features),
         **model.more,

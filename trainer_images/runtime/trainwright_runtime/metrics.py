@@ -87,8 +87,8 @@ METRICS = (
     WorkerMetric(
         name="trainwright_heartbeat_timestamp_seconds",
         kind="gauge",
-        help="When the training last reported: a rank that hangs falls behind.",
-        source="heartbeat",
+        help="When the training last reported: a rank that hangs falls behind. Gone while silence is to be expected.",
+        source="alive",
     ),
     WorkerMetric(
         name="trainwright_startup_seconds",

@@ -16,7 +16,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class Reporter:
         self._not_finite = 0
         self._marked = time.perf_counter()
         self._heartbeat = 0.0
+        self._is_silent = False
         self._speed: collections.deque[tuple[float, int, int]] = collections.deque(maxlen=RATE_WINDOW)
         self._changed = threading.Event()
         self._stopped = threading.Event()
@@ -72,38 +73,46 @@ class Reporter:
 
         `step` counts from the start of the training, `samples` are those trained since the last report, by all ranks together,
         and `waited` the seconds since then in which this rank had to wait for data. `own` is what it needed of a recent step for
-        itself, in seconds, without waiting for other ranks. The time of a step is that since the previous report of any kind, so
-        one after an evaluation keeps the evaluation out of it.
+        itself, in seconds, without waiting for other ranks. The time of a step is that since the previous report of anything, so
+        one after an evaluation keeps the evaluation out of it; a report of nothing is a sign of life.
         """
         now = time.perf_counter()
         with self._lock:
             if step is not None:
                 taken = step - self._step if self._step is not None else 1
                 if taken > 0:
-                    seconds = (now - self._marked) / taken
-                    self._counts[bisect.bisect_left(STEP_SECONDS_BOUNDS, seconds)] += taken
-                    self._seconds += now - self._marked
-                    self._steps += taken
-                    if self._startup is not None:
-                        self._started(self._startup)
+                    each = (now - self._marked) / taken
+                    self._took([self._marked + each * place for place in range(1, taken)] + [now])
                 self._step = step
-            self._marked = now
-            self._samples += samples
-            self._waited += waited
-            self._heartbeat = time.time()
-            for key, value in (
-                ("totalSteps", total_steps),
-                ("epoch", epoch),
-                ("mainMetric", main_metric),
-                ("ownStepSeconds", own),
-            ):
-                if value is not None:
-                    self._status[key] = value
+            if step is not None or metrics is not None or total_steps is not None or resumed_from is not None:
+                self._marked = now
+            self._note(samples, waited, metrics, totalSteps=total_steps, epoch=epoch, mainMetric=main_metric, ownStepSeconds=own)
             if resumed_from is not None:
                 self._status["resumedFrom"] = self._step = resumed_from
-            if metrics:
-                self._metrics.update((name, float(value)) for name, value in metrics.items())
-                self._not_finite += not math.isfinite(metrics.get("loss", 0.0))
+        self._wake()
+
+    def took(
+        self,
+        marks: Sequence[float],
+        *,
+        step: int,
+        epoch: int,
+        samples: int,
+        waited: float,
+        own: float | None,
+        metrics: Mapping[str, float],
+    ) -> None:
+        """Note several steps at once, each by when it ended (`time.perf_counter`); `step` is the last. See `report`."""
+        with self._lock:
+            self._took(marks)
+            self._step = step
+            self._note(samples, waited, metrics, epoch=epoch, ownStepSeconds=own)
+        self._wake()
+
+    def expect_silence(self) -> None:
+        """What follows may take long and reports nothing, such as writing a model: no news is no sign of hanging until a step."""
+        with self._lock:
+            self._is_silent = True
         self._wake()
 
     def checkpoint_written(self, *, step: int, path: Path, write_seconds: float, size: int) -> None:
@@ -139,6 +148,7 @@ class Reporter:
             status = {
                 **self._status,
                 "heartbeat": self._heartbeat,
+                "alive": None if self._is_silent else self._heartbeat,
                 "steps": self._steps,
                 "samples": self._samples,
                 "metrics": {name: value for name, value in self._metrics.items() if math.isfinite(value)},
@@ -177,6 +187,27 @@ class Reporter:
             self._thread.join()
             self._thread = None
         self.flush()
+
+    def _took(self, marks: Sequence[float]) -> None:
+        self._is_silent = False
+        for mark in marks:
+            # Something else may have been reported since the first of them.
+            seconds = max(0.0, mark - self._marked)
+            self._counts[bisect.bisect_left(STEP_SECONDS_BOUNDS, seconds)] += 1
+            self._seconds += seconds
+            self._marked = max(mark, self._marked)
+        self._steps += len(marks)
+        if self._startup is not None:
+            self._started(self._startup)
+
+    def _note(self, samples: int, waited: float, metrics: Mapping[str, float] | None, **status: object) -> None:
+        self._samples += samples
+        self._waited += waited
+        self._heartbeat = time.time()
+        self._status.update((key, value) for key, value in status.items() if value is not None)
+        if metrics:
+            self._metrics.update((name, float(value)) for name, value in metrics.items())
+            self._not_finite += not math.isfinite(metrics.get("loss", 0.0))
 
     def _started(self, startup: Startup) -> None:
         self._startup = None

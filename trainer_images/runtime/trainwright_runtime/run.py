@@ -6,6 +6,7 @@ and reaches the disk in a background thread of rank 0. What that state is, each 
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -13,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar
 
 from trainwright_runtime.checkpoint import Checkpoint, CheckpointStore, NoUsableCheckpoint, Superseded
@@ -26,8 +28,8 @@ from trainwright_runtime.startup import FIRST_STEP, RENDEZVOUS, RESUME, STARTUP
 
 T = TypeVar("T")
 
-READ_SECONDS = 0.5
-"""Reading a loss off a GPU waits for the GPU, so it is read this seldom."""
+TELL_SECONDS = 0.5
+"""How often steps are reported, many at once, and a loss is read: that waits for the GPU that has it."""
 
 MAX_FAILED_SAVES = 3
 """Failures in a row after which training on, without a way back, is worse than stopping."""
@@ -63,11 +65,13 @@ class BaseRun(ABC):
         self._in_flight: Future[Checkpoint] | None = None
         self._failed_saves = 0
         self._saved_step: int | None = None
-        self._saved_at = time.monotonic()
+        self._saved_at = time.perf_counter()
         self._taken = 0
         self._waited = 0.0
         self._noted: dict[str, float] = {}
-        self._read_at = 0.0
+        self._marks: list[float] = []
+        self._untold = 0
+        self._told_at = -math.inf
         self._stop_asked = threading.Event()
         self._handler_before = signal.signal(signal.SIGTERM, lambda _signal, _frame: self._stop_asked.set())
 
@@ -151,18 +155,11 @@ class BaseRun(ABC):
         taken = self._taken if samples is None else samples
         self._taken = 0
         self.position += taken
-        waited, self._waited = self._waited, 0.0
-        now = time.monotonic()
-        metrics, self._noted = self._noted, {}
-        own = None
-        if now - self._read_at >= READ_SECONDS:
-            metrics = self._readings(loss) | metrics
-            if (own := self._own_seconds()) is not None:
-                own += waited
-            self._read_at = now
-        if metrics:
-            self._events.write(self.steps, metrics)
-        self._reporter.report(step=self.steps, epoch=self.epoch, samples=taken, waited=waited, own=own, metrics=metrics)
+        self._untold += taken
+        now = time.perf_counter()
+        self._marks.append(now)
+        if now - self._told_at >= TELL_SECONDS or self._noted:
+            self._tell(self._readings(loss) if now - self._told_at >= TELL_SECONDS else {})
         stop, save = self._gang.meet(stop=self._stop_asked.is_set(), save=self._is_save_due_by_time(now))
         if stop:
             self._stop()
@@ -187,6 +184,7 @@ class BaseRun(ABC):
 
     def log(self, **metrics: float) -> None:
         """Report metrics by name, such as `val_accuracy`: what was measured between two steps, which is no part of their time."""
+        self._tell()
         self._reporter.report(metrics=metrics)
         self._events.write(self.steps, metrics)
 
@@ -196,7 +194,7 @@ class BaseRun(ABC):
             return
         began = time.perf_counter()
         self._saved_step = self.steps
-        self._saved_at = time.monotonic()
+        self._saved_at = time.perf_counter()
         self._settle()
         writers = self._copies()
         if writers is None:
@@ -213,6 +211,8 @@ class BaseRun(ABC):
         self._settle(must_succeed=True)
         self._writer.shutdown()
         self._events.close()
+        self._tell()
+        self._reporter.expect_silence()
         self._reporter.flush()
         stop = self._gang.any(self._stop_asked.is_set())
         signal.signal(signal.SIGTERM, self._handler_before)
@@ -220,6 +220,26 @@ class BaseRun(ABC):
             self._leave()
 
     # --- the rest -----------------------------------------------------------------------------------------------------
+
+    def _tell(self, readings: Mapping[str, float] = MappingProxyType({})) -> None:
+        """Report the steps that were taken since the last time. A step itself costs no more than to note its time."""
+        if not self._marks:
+            return
+        metrics = {**readings, **self._noted}
+        if metrics:
+            self._events.write(self.steps, metrics)
+        own = self._own_seconds()
+        self._reporter.took(
+            self._marks,
+            step=self.steps,
+            epoch=self.epoch,
+            samples=self._untold,
+            waited=self._waited,
+            own=None if own is None else own + self._waited / len(self._marks),
+            metrics=metrics,
+        )
+        self._told_at = self._marks[-1]
+        self._marks, self._noted, self._untold, self._waited = [], {}, 0, 0.0
 
     def _readings(self, loss: Any) -> dict[str, float]:
         readings = {} if loss is None else {"loss": self._loss_of(loss)}
@@ -306,6 +326,7 @@ class BaseRun(ABC):
         self._leave()
 
     def _leave(self) -> NoReturn:
+        self._tell()
         self._reporter.close()
         self._events.close()
         self._gang.disband()

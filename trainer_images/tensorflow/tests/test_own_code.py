@@ -15,6 +15,8 @@ import pytest
 import yaml
 from launching import Gang, Worker, wait_for
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[3]
 START_SECONDS = 180
 

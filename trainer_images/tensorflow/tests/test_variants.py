@@ -12,6 +12,8 @@ import pytest
 from launching import Gang, Worker, wait_for
 from PIL import Image, ImageDraw
 
+pytestmark = pytest.mark.long
+
 START_SECONDS = 180
 
 

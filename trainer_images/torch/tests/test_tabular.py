@@ -120,3 +120,11 @@ def test_words_gaps_and_numbers_to_predict(gang: Gang) -> None:
     answers = loaded_elsewhere(gang.workspace / "artifacts")
     torch.testing.assert_close(torch.tensor(answers), torch.tensor(samples["outputs"]["predictions"]))
     assert 500 < min(answers) < max(answers) < 2500
+
+
+def test_a_training_that_diverges_is_told_so(gang: Gang) -> None:
+    config = "{learning_rate: 1.0e+30, epochs: 2}"
+    (worker,) = gang.start(*RECIPE, config=config, TRAINWRIGHT_DATA=builtin("diabetes"))
+    assert worker.wait() == 64
+    assert "it has diverged; try a lower 'learning_rate'" in worker.message["message"]
+    assert not (gang.workspace / "artifacts").exists()

@@ -14,6 +14,8 @@ from trainwright_runtime.config import start
 from trainwright_torch.image_classification.config import TrainingConfig
 from trainwright_torch.image_classification.train import train
 
+pytestmark = pytest.mark.long
+
 DIGITS = '{"train": {"builtin": "digits"}}'
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trainwright_runtime.exits import Exit, leave
 from trainwright_runtime.reporting.scores import classification, regression
 from trainwright_runtime.run import BaseRun
 from trainwright_runtime.tabular.data import Part, TabularData
@@ -77,7 +78,12 @@ def targets_of(part: Part, data: TabularData) -> npt.NDArray[Any]:
 
 
 def measured(outputs: npt.NDArray[Any], part: Part, data: TabularData) -> dict[str, Any]:
-    """What `reporting.scores` makes of a network's outputs for this part: logits, (rows, classes), or values, (rows,)."""
+    """What `reporting.scores` makes of a network's outputs for this part: logits, (rows, classes), or values, (rows,).
+
+    Ends the process with code 64 when they aren't finite: the same seed would bring every other attempt there too.
+    """
+    if not np.isfinite(outputs).all():
+        leave(Exit.INVALID_CONFIG, "the network's answers are NaN or infinite: it has diverged; try a lower 'learning_rate'")
     if data.task == "regression":
         return regression(part.target, outputs.tolist())
     powers = np.exp(outputs.astype(np.float64) - outputs.max(axis=1, keepdims=True))

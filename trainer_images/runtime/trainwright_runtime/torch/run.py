@@ -84,7 +84,7 @@ class Run(BaseRun):
         if self._parallel is None:
             return None
         # Of the last step that DDP took the time of: one in a hundred.
-        timed = self._parallel._get_ddp_logging_data()
+        timed: dict[str, float] = getattr(self._parallel, "_get_ddp_logging_data", dict)()
         passes = [timed.get("forward_compute_time", 0), timed.get("backward_compute_time", 0)]
         return sum(passes) / 1e9 if all(passes) else None
 

@@ -73,6 +73,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
         say(f"best of {len(search.candidates)}: {search.candidates[number]}, {search.scoring} {score:.4f}")
 
     # --- fit ----------------------------------------------------------------------------------------------------------
+    progress.expect_silence()
     began = time.perf_counter()
     model: Pipeline = estimators.with_threads(pipeline, threads).fit(data.train.features, data.train.target)
     # Who predicts a few rows at a time is slower with threads than without.
