@@ -30,9 +30,9 @@ def trained() -> Iterator[tuple[RunningTwin, dict[str, Any]]]:
     async def story(twin: RunningTwin) -> dict[str, Any]:
         job = sample("digits")
         job["spec"] |= {"resources": {"gpus": 1, "cpu": "500m", "memory": "2Gi"}, "checkpoint": {"everySteps": 20}}
-        job["spec"]["recipe"]["config"] |= {"epochs": 7, "step_delay_seconds": 0.08, "log_every_steps": 2}
+        job["spec"]["recipe"]["config"] |= {"epochs": 6, "step_delay_seconds": 0.05, "log_every_steps": 2}
         apply(twin, "default", job)
-        await until(twin, "default", lambda status: (status.get("checkpoint") or {}).get("step", 0) >= 60)
+        await until(twin, "default", lambda status: (status.get("checkpoint") or {}).get("step", 0) >= 40)
         kill_worker(get(twin, "default"), 1)
         return await succeeded(twin, "default", within=110)
 
