@@ -14,6 +14,7 @@ HEAVY = {
     "aiohttp",
     "asyncio",
     "cryptography",
+    "jinja2",
     "jsonschema",
     "kopf",
     "kubernetes",
@@ -58,11 +59,20 @@ def modules_of(*words: str, completing: str = "") -> tuple[str, set[str]]:
         (["--help"], "", "Start a real control plane"),
         (["status", "--help"], "", "--all-namespaces"),
         (["chaos", "--help"], "", "slow-disk"),
+        (["report", "--help"], "", "--prometheus"),
         ([], "trainwright st", "status"),
         ([], "trainwright submit --fol", "--follow"),
         ([], "trainwright chaos slow", "slow-disk"),
     ],
-    ids=["help", "help of a command", "help of a group", "a command's name", "an option's name", "a name in a group"],
+    ids=[
+        "help",
+        "help of a command",
+        "help of a group",
+        "help of the report",
+        "a command's name",
+        "an option's name",
+        "a name in a group",
+    ],
 )
 def test_help_and_completion_import_nothing_heavy(words: list[str], line: str, said: str) -> None:
     printed, modules = modules_of(*words, completing=line)

@@ -22,7 +22,9 @@ RUNNING = {
     "progress": {"step": 120, "totalSteps": 450, "percent": 26.7, "samplesPerSecond": 1234.5, "summary": "120/450 (26%)"},
     "mainMetric": "val_accuracy=0.971",
     "phaseSince": "2026-11-21T09:00:00Z",
-    "time": {"queuedSeconds": 10, "productiveSeconds": 90},
+    "time": {"queuedSeconds": 10, "productiveSeconds": 90, "lostSeconds": 65},
+    "heldSeconds": 3600,
+    "checkpoint": {"step": 100, "time": "2026-11-21T09:00:30Z"},
     "restarts": {"failure": 1, "infrastructure": 2, "total": 3},
 }
 
@@ -66,15 +68,44 @@ def test_names_and_reasons_are_whole_at_every_width(busy: CommandLine, command: 
 def test_a_running_job_shows_where_it_is(busy: CommandLine) -> None:
     busy.width(200)
     line = next(line for line in busy("top").out.splitlines() if line.startswith("digits"))
-    name, phase, workers, gpus, steps, percent, speed, metric, _, restarts, age = line.split()
+    name, phase, workers, gpus, steps, percent, speed, metric, _, lost, saved, gpu_hours, restarts, age = line.split()
     assert (name, phase, workers, gpus) == ("digits", "Running", "2/2", "4")
     assert (steps, percent, speed, metric, restarts) == ("120/450", "(26%)", "1,234", "val_accuracy=0.971", "3")
+    assert lost == "1m05s"
+    assert saved.endswith(("s", "m", "h"))
+    assert float(gpu_hours.replace(",", "")) > 1
     assert age.endswith("s")
 
 
 def test_a_small_terminal_shows_the_same_in_short(busy: CommandLine) -> None:
     line = next(line for line in busy("top").out.splitlines() if line.startswith("digits"))
     assert line.split()[:6] == ["digits", "Running", "2/2", "27%", "1.2k/s", "val_accuracy=0.971"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "there", "missing"),
+    [
+        (80, ["DONE", "GOOD", "AGE"], ["SAMPLES/S", "PROGRESS"]),
+        (100, ["DONE", "GOOD", "LOST", "RESTARTS", "SAVED"], ["SAMPLES/S"]),
+        (160, ["PROGRESS", "SAMPLES/S", "GOODPUT", "LOST", "SAVED", "GPU-H", "RESTARTS", "AGE"], []),
+    ],
+)
+def test_more_room_shows_more(cli: CommandLine, columns: int, there: list[str], missing: list[str]) -> None:
+    cli.put(job("digits").workers(2).gpus(2))
+    cli.say("digits", **RUNNING)
+    cli.width(columns)
+    lines = cli("top").out.splitlines()
+    (head,) = [line.split() for line in lines if line.startswith("NAME")]
+    assert set(there) <= set(head)
+    assert not set(missing) & set(head)
+    assert max(map(len, lines)) <= columns
+
+
+def test_a_column_that_says_nothing_of_any_job_is_left_out(cli: CommandLine) -> None:
+    cli.put(job("digits"))
+    cli.say("digits", phase="Queued", reason="waits")
+    cli.width(200)
+    assert not {"LOST", "SAVED", "GPU-H"} & set(cli("top").words.split())
 
 
 def test_gpus_count_what_is_held_on_nodes_that_are_ready(busy: CommandLine) -> None:
@@ -103,6 +134,12 @@ def test_json_has_everything_and_nothing_else_is_said(busy: CommandLine) -> None
         "metric": "val_accuracy=0.971",
         "restarts": 3,
     }
+    assert (first["step"], first["totalSteps"], first["lostSeconds"]) == (120, 450, 65)
+    assert first["checkpoint"]["step"] == 100
+    assert first["checkpoint"]["ageSeconds"] > 0
+    assert first["gpuHours"] > 4, "the time since the phase began counts too"
+    waits = shown["jobs"][1]
+    assert (waits["checkpoint"], waits["step"], waits["gpuHours"], waits["lostSeconds"]) == (None, None, None, 0)
     assert 90 <= first["goodput"] <= 100, "the time since the phase began counts too"
 
 

@@ -124,6 +124,37 @@ def top(
     work.top(namespace, kubeconfig, context, everywhere=everywhere, output=output, once=once)
 
 
+@app.command(rich_help_panel=WATCH)
+def report(
+    job: Job,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="HTML file to write (default: JOB-report.html); - for stdout.", show_default=False),
+    ] = None,
+    prometheus: Annotated[
+        str | None,
+        typer.Option(
+            "--prometheus", help="Address of a Prometheus (default: the twin's, TRAINWRIGHT_PROMETHEUS).", show_default=False
+        ),
+    ] = None,
+    workspace: Annotated[
+        Path | None,
+        typer.Option(
+            "--workspace", help="The job's workspace, where it is mounted or copied to (default: the twin's).", show_default=False
+        ),
+    ] = None,
+    show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Write one HTML file that tells how a job went, and why it was slow. Needs no Grafana."""
+    from trainwright.cli import report as work
+
+    sources = work.Sources(prometheus=prometheus, folder=workspace)
+    work.report(job, namespace, kubeconfig, context, output=output, sources=sources, show=show)
+
+
 @app.command(rich_help_panel=OPERATE)
 def run(
     file: Annotated[

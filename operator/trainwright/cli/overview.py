@@ -12,7 +12,7 @@ from trainwright.api.names import JOB_LABEL
 from trainwright.api.status import Phase
 from trainwright.cluster.port import Object
 from trainwright.observe.times import seconds
-from trainwright.plan.accounting import goodput, so_far
+from trainwright.plan.accounting import goodput, held_so_far, so_far
 
 GPU = "nvidia.com/gpu"
 NOT_SEEN = "no operator has looked at it yet; `trainwright doctor` says whether one runs"
@@ -42,7 +42,9 @@ class Gpus:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One job. `goodput` is in percent, the time so far included; `age_seconds` counts from creation."""
+    """One job. `goodput` is in percent, the time so far included, as it is in `lost_seconds` and `gpu_hours`; `gpus`: those that
+    its pods hold now; `age_seconds` counts from creation, `checkpoint_age` from when the newest checkpoint was complete.
+    """
 
     namespace: str
     name: str
@@ -55,7 +57,13 @@ class Row:
     percent: float | None
     samples_per_second: float | None
     metric: str
+    step: int | None
+    total_steps: int | None
+    checkpoint_step: int | None
+    checkpoint_age: int | None
     goodput: float | None
+    lost_seconds: int
+    gpu_hours: float | None
     restarts: int
     age_seconds: int | None
 
@@ -79,9 +87,16 @@ class Row:
             "gpus": self.gpus,
             "progress": self.progress or None,
             "percent": self.percent,
+            "step": self.step,
+            "totalSteps": self.total_steps,
             "samplesPerSecond": self.samples_per_second,
             "metric": self.metric or None,
+            "checkpoint": None
+            if self.checkpoint_step is None
+            else {"step": self.checkpoint_step, "ageSeconds": self.checkpoint_age},
             "goodput": self.goodput,
+            "lostSeconds": self.lost_seconds,
+            "gpuHours": self.gpu_hours,
             "restarts": self.restarts,
             "ageSeconds": self.age_seconds,
         }
@@ -123,8 +138,9 @@ def row_of(raw: Object, held: Mapping[tuple[str, str], int], now: float) -> Row:
     """One job; `held` counts the GPUs of pods by namespace and job."""
     status, metadata = read_status(raw), raw["metadata"]
     space, name = metadata.get("namespace", "default"), metadata["name"]
-    created = seconds(metadata.get("creationTimestamp"))
-    progress, workers = status.progress, status.workers
+    progress, workers, saved = status.progress, status.workers, status.checkpoint
+    asked = int(raw["spec"].get("workers", 1)) * _whole((raw["spec"].get("resources") or {}).get("gpus"))
+    spent = so_far(status, now)
     return Row(
         namespace=space,
         name=name,
@@ -137,9 +153,15 @@ def row_of(raw: Object, held: Mapping[tuple[str, str], int], now: float) -> Row:
         percent=progress.percent if progress else None,
         samples_per_second=progress.samples_per_second if progress and status.phase is Phase.RUNNING else None,
         metric=status.main_metric or "",
-        goodput=goodput(so_far(status, now)) if status.phase else None,
+        step=progress.step if progress else None,
+        total_steps=progress.total_steps if progress else None,
+        checkpoint_step=saved.step if saved else None,
+        checkpoint_age=_ago(saved.time, now) if saved else None,
+        goodput=goodput(spent) if status.phase else None,
+        lost_seconds=spent.lost_seconds,
+        gpu_hours=round(asked * held_so_far(status, now) / 3600, 4) if asked and status.phase else None,
         restarts=status.restarts.total,
-        age_seconds=None if created is None else max(0, int(now - created)),
+        age_seconds=_ago(metadata.get("creationTimestamp"), now),
     )
 
 
@@ -164,6 +186,11 @@ def _order(row: Row) -> tuple[int, int, str, str]:
     rank = _ACTIVE.index(row.phase) if row.phase in _ACTIVE else len(_ACTIVE)
     age = row.age_seconds or 0
     return rank, age if row.finished else -age, row.namespace, row.name
+
+
+def _ago(time: str | None, now: float) -> int | None:
+    at = seconds(time)
+    return None if at is None else max(0, int(now - at))
 
 
 def _whole(quantity: Any) -> int:

@@ -60,7 +60,7 @@ async def _show_job(
         elif follow:
             return await follow_job(cluster, name, namespace)
         else:
-            show(job_view(raw, await _events(cluster, raw)))
+            show(job_view(raw, await events_of(cluster, raw)))
         return read_status(raw).phase is not Phase.FAILED
 
 
@@ -97,7 +97,8 @@ async def _show_all(
         show(jobs_table(overview(jobs, None, None, time.time()).rows, width=out.width, namespaces=everywhere))
 
 
-async def _events(cluster: Cluster, raw: Object) -> list[Object]:
+async def events_of(cluster: Cluster, raw: Object) -> list[Object]:
+    """The events of a job; none where they may not be listed."""
     uid = raw["metadata"]["uid"]
     try:
         listed = await cluster.list(EVENTS, raw["metadata"]["namespace"])

@@ -5,7 +5,7 @@ Nothing is cut: names and reasons are folded, and below 120 columns numbers are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -26,7 +26,8 @@ def phase_cell(phase: Phase | None) -> Text:
 def jobs_table(rows: Iterable[Row], *, width: int, namespaces: bool) -> RenderableType:
     """What `status` shows of all jobs: the columns of `kubectl get tj`."""
     rows = list(rows)
-    table = _table(["NAME", "PHASE", "WORKERS", "PROGRESS", "METRIC", "RESTARTS", "AGE"], width=width, fold=_least(rows))
+    words = ["NAME", "PHASE", "WORKERS", "PROGRESS", "METRIC", "RESTARTS", "AGE"]
+    table = _table(words, gap=2 if width >= WIDE else 1, fold=_least(rows))
     for row in rows:
         table.add_row(
             _name(row, namespaces=namespaces),
@@ -42,28 +43,64 @@ def jobs_table(rows: Iterable[Row], *, width: int, namespaces: bool) -> Renderab
 
 def top_table(view: Overview, *, width: int, namespaces: bool, limit: int | None = None) -> RenderableType:
     """What `top` shows: GPUs and counts, a line a job (`limit` at most), then the queue and what failed."""
-    narrow = width < WIDE
-    words = ["NAME", "PHASE", "READY", "DONE", "SPEED", "METRIC", "GOOD", "AGE"]
-    if not narrow:
-        words = ["NAME", "PHASE", "WORKERS", "GPUS", "PROGRESS", "SAMPLES/S", "METRIC", "GOODPUT", "RESTARTS", "AGE"]
-    table = _table(words, width=width, fold=_least(view.rows))
     shown = view.rows if limit is None else view.rows[: max(1, limit)]
-    for row in shown:
-        rate = row.samples_per_second
-        good = "" if row.goodput is None else f"{row.goodput:.0f}%"
-        front: list[Text | str] = [_name(row, namespaces=namespaces), phase_cell(row.phase), f"{row.ready}/{row.desired}"]
-        if narrow:
-            done = f"{row.percent:.0f}%" if row.percent is not None else row.progress
-            cells: list[Text | str] = [done, "" if rate is None else f"{short(rate)}/s", Text(row.metric), good, _age(row)]
-        else:
-            speed = "" if rate is None else f"{rate:,.0f}"
-            cells = [str(row.gpus or ""), row.progress, speed, Text(row.metric), good, str(row.restarts or ""), _age(row)]
-        table.add_row(*front, *cells)
+    columns, gap = _columns(shown, width=width, namespaces=namespaces)
+    table = _table(list(columns), gap=gap, fold=_least(view.rows))
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*cells)
     parts: list[RenderableType] = [summary(view), Text("")]
     parts.append(table if view.rows else Text("no jobs", "dim"))
     if hidden := len(view.rows) - len(shown):
         parts.append(Text(f"… and {hidden} more", "dim"))
     return Group(*parts, *reasons(shown, width=width, namespaces=namespaces))
+
+
+def _columns(rows: Sequence[Row], *, width: int, namespaces: bool) -> tuple[dict[str, list[Text | str]], int]:
+    """Cells by title of their column, and the blanks between two: those that are always there, and others as there is room."""
+    narrow = width < WIDE
+    left: dict[str, list[Text | str]] = {
+        "NAME": [_name(row, namespaces=namespaces) for row in rows],
+        "PHASE": [phase_cell(row.phase) for row in rows],
+        "READY" if narrow else "WORKERS": [f"{row.ready}/{row.desired}" for row in rows],
+    }
+    if narrow:
+        left["DONE"] = [f"{row.percent:.0f}%" if row.percent is not None else row.progress for row in rows]
+        left["SPEED"] = [_speed(row, "{}/s", short) for row in rows]
+    else:
+        left["GPUS"] = [str(row.gpus or "") for row in rows]
+        left["PROGRESS"] = [row.progress for row in rows]
+        left["SAMPLES/S"] = [_speed(row, "{}", "{:,.0f}".format) for row in rows]
+    left["METRIC"] = [Text(row.metric) for row in rows]
+    left["GOOD" if narrow else "GOODPUT"] = ["" if row.goodput is None else f"{row.goodput:.0f}%" for row in rows]
+    right: dict[str, list[Text | str]] = {"AGE": [_age(row) for row in rows]}
+    restarts: list[Text | str] = [str(row.restarts or "") for row in rows]
+    if not narrow:
+        right = {"RESTARTS": restarts, **right}
+    # What goes first when there is no room comes last.
+    others: dict[str, list[Text | str]] = {
+        "LOST": [duration(row.lost_seconds) if row.lost_seconds else "" for row in rows],
+        "RESTARTS": restarts if narrow else [],
+        "SAVED": ["" if row.checkpoint_age is None or row.finished else duration(row.checkpoint_age) for row in rows],
+        "GPU-H": [f"{row.gpu_hours:,.2f}" if row.gpu_hours else "" for row in rows],
+    }
+    others = {title: cells for title, cells in others.items() if any(cells)}
+    everything = {**left, **others, **right}
+    gap = 2 if not narrow and _whole_width(everything, 2) <= width else 1
+    chosen: dict[str, list[Text | str]] = {}
+    for title, cells in others.items():
+        if _whole_width({**left, **chosen, title: cells, **right}, gap) <= width:
+            chosen[title] = cells
+    return {**left, **chosen, **right}, gap
+
+
+def _speed(row: Row, form: str, written: Callable[[float], str]) -> str:
+    return "" if row.samples_per_second is None else form.format(written(row.samples_per_second))
+
+
+def _whole_width(columns: Mapping[str, Sequence[Text | str]], gap: int) -> int:
+    """Of a table whose cells are not folded."""
+    least = {"NAME": NAME_WIDTH}
+    return sum(max([len(title), least.get(title, 0), *map(len, cells)]) + gap for title, cells in columns.items()) - gap
 
 
 def summary(view: Overview) -> Text:
@@ -117,9 +154,9 @@ def short(number: float) -> str:
     return f"{number:.1f}" if 0 < number < 9.95 else f"{number:.0f}"
 
 
-def _table(words: Sequence[str], *, width: int, fold: Mapping[str, int]) -> Table:
+def _table(words: Sequence[str], *, gap: int, fold: Mapping[str, int]) -> Table:
     """`fold`: columns that give way where there is no room, each with its least width."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2 if width >= WIDE else 1, 0, 0), header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
     for word in words:
         if word in fold:
             table.add_column(word, overflow="fold", min_width=fold[word])
