@@ -153,7 +153,8 @@ class TestTrainingJobs:
         made = await cluster.create(TRAINING_JOBS, job().namespace(namespace).build())
         assert made["spec"]["workers"] == 1
         assert made["spec"]["workspace"] == {"size": "10Gi"}
-        assert made["spec"]["runPolicy"] == {"backoffLimit": 3, "cleanPodPolicy": "Running", "suspend": False}
+        defaults = {"backoffLimit": 3, "cleanPodPolicy": "Running", "progressDeadlineSeconds": 600, "suspend": False}
+        assert made["spec"]["runPolicy"] == defaults
         assert made["spec"]["checkpoint"] == {"keep": 3, "resume": "Auto"}
 
     @pytest.mark.parametrize(

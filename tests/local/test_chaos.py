@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -61,6 +62,21 @@ async def test_hang_worker(two_nodes: RunningTwin, room: str) -> None:
     assert "stood still for 2 s" in chaos(two_nodes, "hang-worker", "digits", "-n", room, "--for", "2")
     status = await until(two_nodes, room, lambda status: step(status) > step(before))
     assert status["restarts"]["total"] == 0
+
+
+async def test_a_worker_that_hangs_for_long_has_its_gang_restarted(two_nodes: RunningTwin, room: str) -> None:
+    """The other rank waits for it in an exchange, and says where; the one that hangs can't even say that."""
+    await training(two_nodes, room, epochs=40, workers=2, runPolicy={"progressDeadlineSeconds": 3})
+    stands = asyncio.create_task(
+        asyncio.to_thread(chaos, two_nodes, "hang-worker", "digits", "-n", room, "--worker", "1", "--for", "25")
+    )
+    status = await resumed(two_nodes, room)
+    last = status["restarts"]["last"]
+    assert (last["cause"], last["pod"], status["restarts"]["byCause"]) == ("Hung", "digits-a1-worker-0", {"Hung": 1})
+    assert re.search(r"File .* in ", last["evidence"]), "where the rank was that waited"
+    events = two_nodes.kubectl("get", "events", "-n", room)
+    assert "digits-a1-worker-1 said nothing at all" in events
+    await stands
 
 
 async def test_a_full_disk_is_said_and_leaves_the_checkpoints_before_it(two_nodes: RunningTwin, room: str) -> None:

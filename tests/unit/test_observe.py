@@ -85,6 +85,7 @@ def test_waiting_is_one_line(raw: dict[str, Any], line: str) -> None:
         pytest.param(ended(pod(), 137), Cause.KILLED, "was killed by signal 9", id="SIGKILL"),
         pytest.param(ended(pod(), 137, reason="OOMKilled"), Cause.OOM_KILLED, "ran out of memory (OOMKilled)", id="out of memory"),
         pytest.param(ended(pod(), 137, reason="ContainerStatusUnknown"), Cause.NODE_LOST, "was lost with its node", id="forgotten by its node"),
+        pytest.param(ended(pod(), 67, message={"cause": "Hung", "rank": 0, "message": "rank 0 has reported nothing for 62 s"}), Cause.HUNG, "rank 0 in digits-a1-worker-0 hung: rank 0 has reported nothing for 62 s", id="hung"),
         pytest.param(ended(pod(), 66, message={"cause": "Preflight", "rank": 0, "message": "no name"}), Cause.PREFLIGHT, "rank 0 in digits-a1-worker-0 exited with code 66: no name", id="pre-flight"),
         pytest.param(ended(pod(), 143, message={"cause": "Terminated", "rank": 0}), Cause.TERMINATED, "killed by signal 15", id="asked to stop by somebody else"),
         pytest.param(ended(pod(), 64, message={"cause": "Error", "rank": 0}), Cause.ERROR, "exited with code 64", id="a program's own 64 under our launcher"),
@@ -190,3 +191,19 @@ def test_the_step_before_the_worker_is_heard_until_it_is_over(first: dict[str, A
     assert (worker.failure is not None) is (state is WorkerState.FAILED)
     if worker.failure is not None:
         assert worker.failure.message == "gone"
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ({"rank": 3, "ratio": 2.13}, "rank 3 takes 2.1 times as long as the others for its part of a step"),
+        (None, None),
+        ({"rank": "3", "ratio": 2.0}, None),
+        ({"rank": 3, "ratio": float("nan")}, None),
+        ("rank 3", None),
+    ],
+)
+def test_a_straggler_is_named_in_words(raw: Any, said: str | None) -> None:
+    progress = read_progress({"step": 1, "straggler": raw})
+    assert progress is not None
+    assert progress.straggler == said

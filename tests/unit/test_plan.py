@@ -293,6 +293,26 @@ class TestTheFirstFailureIsTheEvidence:
         assert waiting_for_more.requeue_after == pytest.approx(SETTINGS.settle - 1)
         assert plan(typed, see(typed, seen), NOW + SETTINGS.settle + 1, SETTINGS).status.phase is Phase.RESTARTING
 
+    def test_of_ranks_that_hang_all_are_waited_for_and_the_mute_one_is_named(self) -> None:
+        typed, pods = created(job().workers(3))
+        hung = {"rank": 0, "cause": "Hung", "time": NOW, "message": "rank 0 has reported nothing for 62 s", "lines": ["in wait"]}
+        seen = [
+            ended(pods[0], 67, message=hung),
+            ended(pods[1], 67, message=hung | {"rank": 1, "time": NOW + 1}),
+            running(pods[2]),
+        ]
+        assert plan(typed, see(typed, seen), NOW + 1, SETTINGS).status.phase is not Phase.RESTARTING
+        status = plan(typed, see(typed, seen), NOW + SETTINGS.settle + 1, SETTINGS).status
+        assert status.phase is Phase.RESTARTING
+        assert status.reason is not None
+        assert (
+            "digits-a1-worker-0 hung: rank 0 has reported nothing for 62 s; digits-a1-worker-2 said nothing at all"
+            in status.reason
+        )
+        assert status.restarts.last is not None
+        assert (status.restarts.last.cause, status.restarts.last.evidence) == ("Hung", "in wait")
+        assert status.restarts.by_cause == {"Hung": 1}
+
     def test_of_two_failures_the_earlier_by_the_launcher_s_clock_wins(self) -> None:
         typed, pods = created(job().workers(2))
         seen = [

@@ -340,7 +340,8 @@ def test_a_worker_ends_when_all_it_made_has_arrived(gang: Gang, tmp_path: Path) 
     store = tmp_path / "store"
     (worker,) = gang.start("module", "train", TRAINWRIGHT_WORKSPACE_URI=f"file://{store}")
     assert worker.wait() == 0, worker.output
-    assert complete(store) == ["step-20"]
+    # A mirror that is quick has sent the first one, too.
+    assert complete(store)[-1] == "step-20"
     assert (store / "logs/attempt-1/rank-0.log").read_text().endswith("waiting\n")
     assert worker.message["progress"]["checkpoint"]["path"] == f"file://{store}/checkpoints/step-20"
 
@@ -379,7 +380,7 @@ def test_a_worker_whose_upload_ends_is_not_trained_on(gang: Gang, tmp_path: Path
     (gang.folder / "train.py").write_text(TRAIN)
     store = tmp_path / "store"
     (worker,) = gang.start("module", "train", TRAINWRIGHT_WORKSPACE_URI=f"file://{store}", HOLD=str(tmp_path / "never"))
-    wait_for(lambda: complete(store) == ["step-20"], "the checkpoint to arrive")
+    wait_for(lambda: "step-20" in complete(store), "the checkpoint to arrive")
     (store / "attempt.json").write_text(json.dumps({"uid": "uid-1", "attempt": 2}))
     shutil.copytree(gang.workspace / "checkpoints/step-20", gang.workspace / "checkpoints/.step-30")
     manifest = gang.workspace / "checkpoints/.step-30/manifest.json"

@@ -115,3 +115,39 @@ def test_with_ten_lines_it_survives_a_kill_and_ends_bit_for_bit_where_the_plain_
     assert [worker.wait() for worker in resumed] == [0, 0], resumed[0].output
 
     assert final_loss(resumed[0].output) == plain_loss
+
+
+STRAGGLER = """
+import os, time, torch, torch.distributed as dist
+from trainwright_runtime.torch import Run
+dist.init_process_group("gloo")
+torch.manual_seed(0)
+model = torch.nn.Linear(8, 8)
+if os.environ["RANK"] == "1":
+    model.register_forward_pre_hook(lambda *_: time.sleep(0.05))
+model = torch.nn.parallel.DistributedDataParallel(model)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+run = Run(model=model, optimizer=optimizer)
+for _ in run.epochs(1):
+    while not os.path.exists("go"):
+        optimizer.zero_grad()
+        loss = model(torch.ones(4, 8)).sum() * 1e-3
+        loss.backward()
+        optimizer.step()
+        run.step(loss=loss, samples=8)
+"""
+
+
+def test_a_rank_that_is_slower_than_the_other_is_named(gang: Gang) -> None:
+    """Both take the same time for a step, because they wait for each other."""
+    (gang.folder / "train.py").write_text(STRAGGLER)
+    workers = gang.start("module", "train", workers=2)
+    found = wait_for(lambda: workers[0].progress().get("straggler"), "the straggler to be named")
+    assert found["rank"] == 1
+    assert found["ratio"] > 1.5
+    page = workers[1].get("/metrics")
+    own = float(re.findall(r'trainwright_own_step_seconds\{rank="1"\} ([\d.]+)', page)[0])
+    assert own > 0.04
+    for worker in workers:
+        worker.process.terminate()
+    assert [worker.wait() for worker in workers] == [143, 143]
