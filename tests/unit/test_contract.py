@@ -13,7 +13,7 @@ from support.pods import ended
 from support.twin import ROOT
 from trainwright.api.causes import Cause as SeenCause
 from trainwright.api.names import METRICS_PORT
-from trainwright.observe.failure import EXIT_INVALID_CONFIG, EXIT_NO_CHECKPOINT, EXIT_PREFLIGHT
+from trainwright.observe.failure import EXIT_HUNG, EXIT_INVALID_CONFIG, EXIT_NO_CHECKPOINT, EXIT_PREFLIGHT
 from trainwright.observe.progress import read_final_words
 from trainwright.observe.workers import observe_worker
 from trainwright.plan.pods import worker_pod
@@ -128,15 +128,16 @@ def test_what_runs_is_what_the_page_says_and_the_launcher_understands(builder: J
 
 
 def test_exit_codes_and_causes_are_the_same_words_on_both_sides() -> None:
-    assert (Exit.INVALID_CONFIG, Exit.NO_CHECKPOINT, Exit.PREFLIGHT) == (EXIT_INVALID_CONFIG, EXIT_NO_CHECKPOINT, EXIT_PREFLIGHT)
+    ours = (EXIT_INVALID_CONFIG, EXIT_NO_CHECKPOINT, EXIT_PREFLIGHT, EXIT_HUNG)
+    assert ours == (Exit.INVALID_CONFIG, Exit.NO_CHECKPOINT, Exit.PREFLIGHT, Exit.HUNG)
     assert {cause.value for cause in Cause} <= {cause.value for cause in SeenCause}
-    for code in (Exit.INVALID_CONFIG, Exit.NO_CHECKPOINT, Exit.PREFLIGHT, Exit.TERMINATED):
+    for code in (Exit.INVALID_CONFIG, Exit.NO_CHECKPOINT, Exit.PREFLIGHT, Exit.HUNG, Exit.TERMINATED):
         assert f"| {int(code)} |" in PAGE
 
 
 @pytest.mark.parametrize("cause", list(Cause))
 def test_a_launcher_s_last_words_are_understood(cause: Cause) -> None:
-    codes = {Cause.INVALID_CONFIG: 64, Cause.NO_CHECKPOINT: 65, Cause.PREFLIGHT: 66, Cause.TERMINATED: 143}
+    codes = {Cause.INVALID_CONFIG: 64, Cause.NO_CHECKPOINT: 65, Cause.PREFLIGHT: 66, Cause.HUNG: 67, Cause.TERMINATED: 143}
     code = codes.get(cause, 1)
     said = encode(Verdict(rank=3, exit_code=code, cause=cause, message="why", lines=("a", "b"), time=1795254000.5)).decode()
     failure = _worker(ended(_pod(), code, message=said)).failure
