@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from launching import Gang
 
-from trainwright_runtime.gang import PACE_MEETINGS, Pace
+from trainwright_runtime.gang import PACE_SAMPLES, Pace
 from trainwright_runtime.launch.hang import hanging
 from trainwright_runtime.progress import STEP_SECONDS_BOUNDS, Reporter
 
@@ -85,16 +85,17 @@ def test_without_a_deadline_nobody_is_judged(gang: Gang) -> None:
 
 def test_a_straggler_stands_out_over_many_meetings() -> None:
     pace = Pace()
-    for number in range(PACE_MEETINGS - 1):
-        pace.met([0.1, 0.25 if number % 5 else 0.05, 0.1])
+    for number in range(PACE_SAMPLES - 1):
+        for wait in (0.01, 0.02):  # another meeting, and no other step
+            pace.met([(0.09 + number * 1e-6, wait), (0.24 if number % 5 else 0.04, wait), (0.09, wait)])
     assert pace.straggler is None, "not yet seen for long enough"
-    pace.met([None, 0.2, 0.1])
+    pace.met([None, (0.2, 0.0), (0.1, 0.0)])
     assert pace.straggler is None, "what some can't tell is no meeting"
-    pace.met([0.1, 0.25, 0.1])
+    pace.met([(0.09, 0.01), (0.24, 0.01), (0.09, 0.01)])
     rank, ratio = pace.straggler or (0, 0.0)
-    assert (rank, ratio) == (1, pytest.approx(2.5))
-    for _ in range(PACE_MEETINGS):
-        pace.met([0.1, 0.12, 0.1])
+    assert (rank, ratio) == (1, pytest.approx(2.5, rel=1e-3))
+    for number in range(PACE_SAMPLES):
+        pace.met([(0.1, 0.0), (0.12 + number * 1e-6, 0.0), (0.1, 0.0)])
     assert pace.straggler is None, "it has caught up"
 
 

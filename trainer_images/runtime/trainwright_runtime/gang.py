@@ -17,26 +17,35 @@ import numpy.typing as npt
 
 MEET_SECONDS = 0.5
 MAX_STEPS_APART = 1000
-PACE_MEETINGS = 20
-"""Meetings that a straggler must have been one at, by the median: ten seconds."""
+PACE_SAMPLES = 15
+"""Different steps that a straggler must have been one at, by the median."""
 STRAGGLER_RATIO = 1.5
+
+Own = tuple[float, float]
+"""What a rank needs of a step for itself, in seconds: computing, and waiting for data."""
 
 
 class Pace:
     """What each rank needs of a step for itself, and so who keeps the others waiting."""
 
     def __init__(self) -> None:
-        self._seen: collections.deque[list[float]] = collections.deque(maxlen=PACE_MEETINGS)
+        self._seen: collections.deque[list[float]] = collections.deque(maxlen=PACE_SAMPLES)
+        self._computed: list[float] = []
 
-    def met(self, seconds: Sequence[float | None]) -> None:
-        """What the ranks said at a meeting, in their order; nothing is learnt from one that some can't tell at."""
-        if len(told := [one for one in seconds if one is not None]) == len(seconds):
-            self._seen.append(told)
+    def met(self, told: Sequence[Own | None]) -> None:
+        """What the ranks said at a meeting, in their order. Nothing is learnt from one that some can't tell at, nor from one that
+        knows of no other step than the last: frameworks take the time of some steps only.
+        """
+        own = [one for one in told if one is not None]
+        computed = [one[0] for one in own]
+        if len(own) == len(told) and computed != self._computed:
+            self._computed = computed
+            self._seen.append([sum(one) for one in own])
 
     @property
     def straggler(self) -> tuple[int, float] | None:
         """The slowest rank, and how many times as long it takes as the others on average; None while nobody stands out."""
-        if len(self._seen) < PACE_MEETINGS:
+        if len(self._seen) < PACE_SAMPLES:
             return None
         usual = [statistics.median(column) for column in zip(*self._seen, strict=True)]
         slowest = max(range(len(usual)), key=usual.__getitem__)
@@ -69,11 +78,11 @@ class Gang:
     def disband(self) -> None:
         """Wait until every rank is here, then end the framework's side in order."""
 
-    def meet(self, *, stop: bool, save: bool, own: Callable[[], float | None] = lambda: None) -> tuple[bool, bool]:
+    def meet(self, *, stop: bool, save: bool, own: Callable[[], Own | None] = lambda: None) -> tuple[bool, bool]:
         """Called once a step by every rank: whether to stop now, and whether to save now.
 
-        The gang stops when any rank has been asked to; it saves when rank 0 asks for it. `own`: seconds that this rank needs of
-        a step for itself, asked for when there is a meeting.
+        The gang stops when any rank has been asked to; it saves when rank 0 asks for it. `own` is asked for when there is a
+        meeting.
         """
         if self.size == 1:
             return stop, save

@@ -21,7 +21,7 @@ from trainwright_runtime.checkpoint import Checkpoint, CheckpointStore, NoUsable
 from trainwright_runtime.environment import RankEnvironment
 from trainwright_runtime.events import Events
 from trainwright_runtime.exits import Exit, leave, say
-from trainwright_runtime.gang import Gang
+from trainwright_runtime.gang import Gang, Own
 from trainwright_runtime.progress import reporter
 from trainwright_runtime.sealed import Writer
 from trainwright_runtime.startup import FIRST_STEP, RENDEZVOUS, RESUME, STARTUP
@@ -228,24 +228,24 @@ class BaseRun(ABC):
         metrics = {**readings, **self._noted}
         if metrics:
             self._events.write(self.steps, metrics)
+        own = self._own_part()
         self._reporter.took(
             self._marks,
             step=self.steps,
             epoch=self.epoch,
             samples=self._untold,
             waited=self._waited,
-            own=self._own_part(),
+            own=None if own is None else sum(own),
             straggler=self._gang.pace.straggler,
             metrics=metrics,
         )
         self._told_at = self._marks[-1]
         self._marks, self._noted, self._untold, self._waited = [], {}, 0, 0.0
 
-    def _own_part(self) -> float | None:
-        """What this rank needs of a step for itself: computing, and waiting for data."""
-        if (own := self._own_seconds()) is None:
+    def _own_part(self) -> Own | None:
+        if (computed := self._own_seconds()) is None:
             return None
-        return own + (self._waited / len(self._marks) if self._marks else 0.0)
+        return computed, self._waited / len(self._marks) if self._marks else 0.0
 
     def _readings(self, loss: Any) -> dict[str, float]:
         readings = {} if loss is None else {"loss": self._loss_of(loss)}

@@ -18,6 +18,9 @@ from trainwright_runtime.sealed import Writer
 from trainwright_runtime.torch.gang import TorchGang
 from trainwright_runtime.torch.state import Staging, generator_states, require_plain, set_generator_states, unwrapped
 
+TIMED_STEPS = 20
+"""DDP takes the time of one step in so many."""
+
 
 class Run(BaseRun):
     """A training loop that can be stopped at any step and goes on from there.
@@ -44,6 +47,8 @@ class Run(BaseRun):
         super().__init__(gang or TorchGang(), state=state, total_steps=total_steps, main_metric=main_metric)
         self._model = unwrapped(model)
         self._parallel = model if isinstance(model, DistributedDataParallel) else None
+        # Private names of torch's: where they are gone, nothing is said of stragglers.
+        getattr(self._parallel, "_set_ddp_runtime_logging_sample_rate", lambda _every: None)(TIMED_STEPS)
         parts = {"optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
         self._parts = {name: part for name, part in parts.items() if part is not None}
         self._staging = Staging()
@@ -83,7 +88,7 @@ class Run(BaseRun):
     def _own_seconds(self) -> float | None:
         if self._parallel is None:
             return None
-        # Of the last step that DDP took the time of: one in a hundred.
+        # Of the last step that DDP took the time of.
         timed: dict[str, float] = getattr(self._parallel, "_get_ddp_logging_data", dict)()
         passes = [timed.get("forward_compute_time", 0), timed.get("backward_compute_time", 0)]
         return sum(passes) / 1e9 if all(passes) else None
