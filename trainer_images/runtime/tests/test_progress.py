@@ -68,10 +68,12 @@ def test_every_metric_of_the_table_is_rendered_once_it_is_known(tmp_path: Path) 
     reporter = Reporter(rank=3, path=tmp_path / "rank-3.json", startup=Startup())
     reporter.report(resumed_from=40, epoch=1, total_steps=100)
     reporter.report(step=41, samples=64, own=0.1, metrics={"loss": 0.5, "learning_rate": 0.01, "gradient_norm": 2.0})
+    reporter.oom_retried()
     reporter.checkpoint_written(step=41, path=tmp_path, write_seconds=0.1, size=10)
     reporter.close()
     page = render([json.loads((tmp_path / "rank-3.json").read_text())]).decode()
     shown = {line.split("{")[0] for line in page.splitlines() if not line.startswith("#")}
+    assert 'trainwright_oom_retries_total{rank="3"} 1.0' in page
     for metric in METRICS:
         assert metric.name in shown or f"{metric.name}_count" in shown, metric.name
         assert metric.help in page

@@ -70,6 +70,12 @@ METRICS = (
         help="Times that the loss was NaN or infinite when it was read.",
         source="lossesNotFinite",
     ),
+    WorkerMetric(
+        name="trainwright_oom_retries_total",
+        kind="counter",
+        help="Steps that memory ran out in and that were taken again with less at a time, as the training reports them.",
+        source="oomRetries",
+    ),
     WorkerMetric(name="trainwright_learning_rate", kind="gauge", help="Latest learning rate.", source="metrics.learning_rate"),
     WorkerMetric(
         name="trainwright_gradient_norm",

@@ -52,6 +52,7 @@ class Reporter:
         self._samples = 0
         self._waited = 0.0
         self._not_finite = 0
+        self._oom_retries = 0
         self._marked = time.perf_counter()
         self._heartbeat = 0.0
         self._is_silent = False
@@ -118,6 +119,12 @@ class Reporter:
             self._status["straggler"] = {"rank": straggler[0], "ratio": round(straggler[1], 2)} if straggler else None
         self._wake()
 
+    def oom_retried(self) -> None:
+        """Note that memory ran out in a step, and that it is taken again with less at a time."""
+        with self._lock:
+            self._oom_retries += 1
+        self._wake()
+
     def expect_silence(self) -> None:
         """What follows may take long and reports nothing, such as writing a model: no news is no sign of hanging until a step."""
         with self._lock:
@@ -166,6 +173,7 @@ class Reporter:
                 "dataWaitSeconds": self._waited,
                 "computeSeconds": max(0.0, self._seconds - self._waited - self._saves["blockedSeconds"]),
                 "lossesNotFinite": self._not_finite,
+                "oomRetries": self._oom_retries,
             }
             if self._step is not None:
                 status["step"] = self._step

@@ -178,6 +178,10 @@ class BaseRun(ABC):
             self._waited += time.perf_counter() - began
             yield batch
 
+    def oom_retried(self) -> None:
+        """Memory ran out in this step, and it is taken again with smaller micro-batches: count it."""
+        self._reporter.oom_retried()
+
     def note(self, **metrics: float) -> None:
         """Metrics of the step that is being taken, such as `loss`: reported with it."""
         self._noted |= metrics
