@@ -87,15 +87,17 @@ def test_a_straggler_stands_out_over_many_meetings() -> None:
     pace = Pace()
     for number in range(PACE_SAMPLES - 1):
         for wait in (0.01, 0.02):  # another meeting, and no other step
-            pace.met([(0.09 + number * 1e-6, wait), (0.24 if number % 5 else 0.04, wait), (0.09, wait)])
+            pace.met([(0.09 + number * 1e-6, wait), (0.24 if number % 5 else 0.04, wait), (0.09, wait)], step=0.5)
     assert pace.straggler is None, "not yet seen for long enough"
-    pace.met([None, (0.2, 0.0), (0.1, 0.0)])
+    pace.met([None, (0.2, 0.0), (0.1, 0.0)], step=0.5)
     assert pace.straggler is None, "what some can't tell is no meeting"
-    pace.met([(0.09, 0.01), (0.24, 0.01), (0.09, 0.01)])
+    pace.met([(0.09, 0.01), (0.24, 0.01), (0.09, 0.01)], step=0.5)
     rank, ratio = pace.straggler or (0, 0.0)
     assert (rank, ratio) == (1, pytest.approx(2.5, rel=1e-3))
+    pace.met([(0.09, 0.02), (0.25, 0.01), (0.09, 0.01)], step=10.0)
+    assert pace.straggler is None, "that is little of such a long step"
     for number in range(PACE_SAMPLES):
-        pace.met([(0.1, 0.0), (0.12 + number * 1e-6, 0.0), (0.1, 0.0)])
+        pace.met([(0.1, 0.0), (0.12 + number * 1e-6, 0.0), (0.1, 0.0)], step=0.5)
     assert pace.straggler is None, "it has caught up"
 
 

@@ -19,7 +19,8 @@ MEET_SECONDS = 0.5
 MAX_STEPS_APART = 1000
 PACE_SAMPLES = 15
 """Different steps that a straggler must have been one at, by the median."""
-STRAGGLER_RATIO = 1.5
+STRAGGLER_RATIO, STRAGGLER_SHARE = 1.5, 0.03
+"""A straggler needs so many times as long as the others, and that share of a step more."""
 
 Own = tuple[float, float]
 """What a rank needs of a step for itself, in seconds: computing, and waiting for data."""
@@ -31,11 +32,15 @@ class Pace:
     def __init__(self) -> None:
         self._seen: collections.deque[list[float]] = collections.deque(maxlen=PACE_SAMPLES)
         self._computed: list[float] = []
+        self._step = 0.0
 
-    def met(self, told: Sequence[Own | None]) -> None:
-        """What the ranks said at a meeting, in their order. Nothing is learnt from one that some can't tell at, nor from one that
-        knows of no other step than the last: frameworks take the time of some steps only.
+    def met(self, told: Sequence[Own | None], *, step: float) -> None:
+        """What the ranks said at a meeting, in their order; `step`: seconds that steps take now.
+
+        Nothing is learnt from a meeting that some can't tell at, nor from one that knows of no other step than the last:
+        frameworks take the time of some steps only.
         """
+        self._step = step
         own = [one for one in told if one is not None]
         computed = [one[0] for one in own]
         if len(own) == len(told) and computed != self._computed:
@@ -50,7 +55,8 @@ class Pace:
         usual = [statistics.median(column) for column in zip(*self._seen, strict=True)]
         slowest = max(range(len(usual)), key=usual.__getitem__)
         others = (sum(usual) - usual[slowest]) / max(1, len(usual) - 1)
-        return (slowest, usual[slowest] / others) if others and usual[slowest] > STRAGGLER_RATIO * others else None
+        is_slow = usual[slowest] > STRAGGLER_RATIO * others and usual[slowest] - others > STRAGGLER_SHARE * self._step
+        return (slowest, usual[slowest] / others) if others and is_slow else None
 
 
 class Gang:
@@ -94,7 +100,7 @@ class Gang:
         # Growth is bounded: the first steps of a training are no measure for those that follow.
         apart = max(1, min(fitting, self._steps_apart * 4, MAX_STEPS_APART))
         wishes = self.exchange([int(stop), int(save), apart, own()])
-        self.pace.met([wish[3] for wish in wishes])
+        self.pace.met([wish[3] for wish in wishes], step=elapsed / self._steps_apart)
         self._met = time.monotonic()
         self._steps_apart = self._steps_to_meeting = wishes[0][2]
         return any(wish[0] for wish in wishes), bool(wishes[0][1])
