@@ -64,6 +64,7 @@ async def test_hang_worker(two_nodes: RunningTwin, room: str) -> None:
     assert status["restarts"]["total"] == 0
 
 
+@pytest.mark.long
 async def test_a_worker_that_hangs_for_long_has_its_gang_restarted(two_nodes: RunningTwin, room: str) -> None:
     """The other rank waits for it in an exchange, and says where; the one that hangs can't even say that."""
     await training(two_nodes, room, epochs=40, workers=2, runPolicy={"progressDeadlineSeconds": 3})
@@ -156,6 +157,7 @@ async def test_drain_node(two_nodes: RunningTwin, room: str) -> None:
 
 
 @pytest.mark.timeout(360)
+@pytest.mark.long
 async def test_stop_node(two_nodes: RunningTwin, room: str) -> None:
     """20 s until the node counts as away, 10 until its pods are given up, 30 of grace, 15 of patience with the silent node."""
     await training(two_nodes, room)

@@ -102,6 +102,7 @@ def trained(monitored: RunningTwin) -> RunningTwin:
     return monitored
 
 
+@pytest.mark.long
 async def test_it_finds_operator_and_workers_by_itself(trained: RunningTwin) -> None:
     await eventually(lambda: len(query(trained, 'up{job="digits"} == 1')) == 2, within=20)
     (step,) = query(trained, 'trainwright_step{rank="1"}')
@@ -116,6 +117,7 @@ async def test_it_finds_operator_and_workers_by_itself(trained: RunningTwin) -> 
     assert query(trained, "trainwright_learning_rate > 0")
 
 
+@pytest.mark.long
 async def test_every_recording_rule_finds_something_in_a_real_training(trained: RunningTwin) -> None:
     groups = yaml.safe_load((FOLDER / "rules.yaml").read_text())["groups"]
     for rule in (rule for group in groups for rule in group["rules"] if "record" in rule):
@@ -131,6 +133,7 @@ def expressions(dashboard: str) -> list[str]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dashboard", ["fleet", "job", "operator"])
 def test_every_expression_of_a_dashboard_finds_something_in_a_real_training(watched: Watched, dashboard: str) -> None:
     needing_none = [one for one in expressions(dashboard) if "trainwright_gpu_" not in one]
@@ -177,6 +180,7 @@ async def test_those_that_need_gpus_find_something_in_what_a_worker_with_gpus_sa
         server.shutdown()
 
 
+@pytest.mark.long
 async def test_it_goes_on_with_an_operator_that_was_killed(trained: RunningTwin) -> None:
     """The next one has the same address, and tells what the first did: it is all in the jobs' status."""
     operator = trained.twin.process("operator")
@@ -189,6 +193,7 @@ async def test_it_goes_on_with_an_operator_that_was_killed(trained: RunningTwin)
     await eventually(lambda: query(trained, "trainwright_job_restarts_total == 1"), within=20)
 
 
+@pytest.mark.long
 async def test_a_job_s_figures_outlive_its_pods_and_go_with_it(trained: RunningTwin) -> None:
     await succeeded(trained, "default", within=150)
     await eventually(lambda: query(trained, 'trainwright_job_phase{job="digits", phase="Succeeded"} == 1'), within=20)
@@ -199,6 +204,7 @@ async def test_a_job_s_figures_outlive_its_pods_and_go_with_it(trained: RunningT
     await eventually(lambda: not query(trained, 'trainwright_job_phase{job="digits"}'), within=30)
 
 
+@pytest.mark.long
 def test_it_can_be_taken_away_and_had_again(monitored: RunningTwin) -> None:
     assert monitored.cli("up", "--name", "t", "--no-monitoring").returncode == 0
     assert monitored.twin.prometheus_url is None

@@ -16,6 +16,8 @@ from support.twin import RunningTwin
 from support.waiting import eventually
 from trainwright.local.addresses import free_port
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[ObjectStore]:

@@ -13,6 +13,8 @@ from support.jobs import apply, get, kill_worker, sample, succeeded, until
 from support.reports import Page, page
 from support.twin import RunningTwin, running_twin
 
+pytestmark = pytest.mark.long
+
 OF_WORKERS = [
     "Step time by rank",
     "Where a step's time goes",

@@ -114,7 +114,7 @@ print(f"rank {hvd.rank()} of {hvd.size()}, local {hvd.local_rank()} of {hvd.loca
 """
 
 
-@pytest.mark.parametrize("start_as", ["command", "module"])
+@pytest.mark.parametrize("start_as", ["command", pytest.param("module", marks=pytest.mark.long)])
 def test_the_usual_script_runs_as_it_is(gang: Gang, start_as: str) -> None:
     (gang.folder / "train.py").write_text(SCRIPT)
     words = ("command", "--each-rank", "--", sys.executable, "train.py") if start_as == "command" else ("module", "train")
