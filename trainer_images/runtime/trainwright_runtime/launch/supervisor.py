@@ -59,6 +59,7 @@ class Supervisor:
         self._stop_asked = False
         self._silence: str | None = None
         self._hang: tuple[int, str] | None = None
+        self._look_at = 0.0
         self._status_dir = Path()
         self._companions: list[Companion] = []
         self._terminate_at: float | None = None
@@ -244,6 +245,10 @@ class Supervisor:
             or self._stop_asked
         ):
             return
+        # Each line that a rank writes is a turn; the status files are read once a second all the same.
+        if (now := time.monotonic()) < self._look_at:
+            return
+        self._look_at = now + HANG_LOOK_SECONDS
         self._hang = hanging(read_statuses(self._status_dir), now=time.time(), deadline=deadline)
         if self._hang is None:
             return
