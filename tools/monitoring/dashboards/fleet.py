@@ -8,6 +8,7 @@ from monitoring.dashboards.parts import BLUE, GREEN, RED, YELLOW, board, choice,
 
 OF = 'namespace=~"$namespace"'
 HOLDING = 'phase=~"Starting|Running"'
+WAITING = 'phase="Queued"'
 JOB_LINK = "/d/trainwright-job?var-namespace=${__data.fields.namespace}&var-job=${__data.fields.job}&${__url_time_range}"
 
 
@@ -15,18 +16,16 @@ def _gpus(phases: str) -> str:
     return f"sum(trainwright_job_gpus{{{OF}}} * on (namespace, job) trainwright_job_phase{{{OF}, {phases}}}) or vector(0)"
 
 
-def _waiting(what: str) -> str:
-    return f'{what} * on (namespace, job) group_left () trainwright_job_phase{{{OF}, phase="Queued"}}'
-
-
-def _running(what: str) -> str:
-    return f"{what} * on (namespace, job) group_left () trainwright_job_phase{{{OF}, {HOLDING}}}"
+def _while(phases: str, what: str) -> str:
+    """A value of each job that is in one of these phases."""
+    return f"{what} * on (namespace, job) group_left () trainwright_job_phase{{{OF}, {phases}}}"
 
 
 def fleet() -> Dashboard:
     """The dashboard."""
     spent = "sum(trainwright_job_spent_seconds"
     goodput = f'{spent}{{{OF}, state="productive"}}) / {spent}{{{OF}, state!="suspended"}})'
+    waited = f"(time() - trainwright_job_phase_start_timestamp_seconds{{{OF}}})"
     good = limits((None, RED), (0.6, YELLOW), (0.85, GREEN))
     return board(
         "trainwright-fleet",
@@ -39,7 +38,7 @@ def fleet() -> Dashboard:
                 number(
                     "GPUs waited for",
                     "GPUs of jobs in the queue.",
-                    _gpus('phase="Queued"'),
+                    _gpus(WAITING),
                     colours=limits((None, BLUE), (1, YELLOW)),
                 ),
                 number(
@@ -97,7 +96,7 @@ def fleet() -> Dashboard:
                     "Longest wait now",
                     "How long the job at the head of each namespace's queue has been waiting.",
                     (
-                        f"max by (namespace) ({_waiting(f'(time() - trainwright_job_phase_start_timestamp_seconds{{{OF}}})')})",
+                        f"max by (namespace) ({_while(WAITING, waited)})",
                         "{{namespace}}",
                     ),
                     unit="s",
@@ -120,8 +119,8 @@ def fleet() -> Dashboard:
                     "Queue",
                     "Jobs that wait, and for how many GPUs. `trainwright status JOB` says in one line what each waits for.",
                     [
-                        ("waits", _waiting(f"(time() - trainwright_job_phase_start_timestamp_seconds{{{OF}}})"), "s"),
-                        ("GPUs", _waiting(f"trainwright_job_gpus{{{OF}}}"), "short"),
+                        ("waits", _while(WAITING, waited), "s"),
+                        ("GPUs", _while(WAITING, f"trainwright_job_gpus{{{OF}}}"), "short"),
                     ],
                     by=["namespace", "job"],
                     link=JOB_LINK,
@@ -173,16 +172,16 @@ def fleet() -> Dashboard:
                     "Jobs that start or run",
                     "A job's name leads to its own dashboard.",
                     [
-                        ("progress", _running(f"trainwright_job_progress_ratio{{{OF}}}"), "percentunit"),
-                        ("left", _running(f"trainwright_job_remaining_seconds{{{OF}}}"), "s"),
-                        ("samples a second", _running(f"trainwright_job_samples_per_second{{{OF}}}"), "short"),
-                        ("goodput", _running(f"trainwright_job_goodput_ratio{{{OF}}}"), "percentunit"),
-                        ("attempt", _running(f"trainwright_job_attempt{{{OF}}}"), "short"),
-                        ("GPUs", _running(f"trainwright_job_gpus{{{OF}}}"), "short"),
-                        ("GPU seconds", _running(f"trainwright_job_gpu_seconds_total{{{OF}}}"), "s"),
+                        ("progress", _while(HOLDING, f"trainwright_job_progress_ratio{{{OF}}}"), "percentunit"),
+                        ("left", _while(HOLDING, f"trainwright_job_remaining_seconds{{{OF}}}"), "s"),
+                        ("samples a second", _while(HOLDING, f"trainwright_job_samples_per_second{{{OF}}}"), "short"),
+                        ("goodput", _while(HOLDING, f"trainwright_job_goodput_ratio{{{OF}}}"), "percentunit"),
+                        ("attempt", _while(HOLDING, f"trainwright_job_attempt{{{OF}}}"), "short"),
+                        ("GPUs", _while(HOLDING, f"trainwright_job_gpus{{{OF}}}"), "short"),
+                        ("GPU seconds", _while(HOLDING, f"trainwright_job_gpu_seconds_total{{{OF}}}"), "s"),
                         (
                             "checkpoint age",
-                            _running(f"(time() - trainwright_job_checkpoint_timestamp_seconds{{{OF}}})"),
+                            _while(HOLDING, f"(time() - trainwright_job_checkpoint_timestamp_seconds{{{OF}}})"),
                             "s",
                         ),
                     ],

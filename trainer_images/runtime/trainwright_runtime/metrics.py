@@ -7,6 +7,7 @@ one page. So a rank serves no port, and a scrape never touches a process that tr
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -201,20 +202,12 @@ def _look_up(status: Status, source: str) -> Any:
     return value
 
 
-def _counter(metric: WorkerMetric, statuses: list[Status]) -> Metric:
-    family = CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
+def _single(family: type[CounterMetricFamily] | type[GaugeMetricFamily], metric: WorkerMetric, statuses: list[Status]) -> Metric:
+    made = family(metric.name, metric.help, labels=metric.labels)
     for status in statuses:
         if (value := _look_up(status, metric.source)) is not None:
-            family.add_metric([str(status[metric.labels[0]])], value)
-    return family
-
-
-def _gauge(metric: WorkerMetric, statuses: list[Status]) -> Metric:
-    family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
-    for status in statuses:
-        if (value := _look_up(status, metric.source)) is not None:
-            family.add_metric([str(status[metric.labels[0]])], value)
-    return family
+            made.add_metric([str(status[metric.labels[0]])], value)
+    return made
 
 
 def _labelled(metric: WorkerMetric, statuses: list[Status]) -> Metric:
@@ -238,8 +231,8 @@ def _histogram(metric: WorkerMetric, statuses: list[Status]) -> Metric:
 
 
 _FAMILIES: dict[str, Callable[[WorkerMetric, list[Status]], Metric]] = {
-    "counter": _counter,
-    "gauge": _gauge,
+    "counter": functools.partial(_single, CounterMetricFamily),
+    "gauge": functools.partial(_single, GaugeMetricFamily),
     "labelled": _labelled,
     "histogram": _histogram,
 }

@@ -158,8 +158,9 @@ class BaseRun(ABC):
         self._untold += taken
         now = time.perf_counter()
         self._marks.append(now)
-        if now - self._told_at >= TELL_SECONDS or self._noted:
-            self._tell(self._readings(loss) if now - self._told_at >= TELL_SECONDS else {})
+        is_due = now - self._told_at >= TELL_SECONDS
+        if is_due or self._noted:
+            self._tell(self._readings(loss) if is_due else {})
         stop, save = self._gang.meet(stop=self._stop_asked.is_set(), save=self._is_save_due_by_time(now), own=self._own_part)
         if stop:
             self._stop()
@@ -196,9 +197,8 @@ class BaseRun(ABC):
         """Take a checkpoint now. Every rank must call it; it returns when the state is copied, before it is written."""
         if self._store is None or self._saved_step == self.steps:
             return
-        began = time.perf_counter()
+        began = self._saved_at = time.perf_counter()
         self._saved_step = self.steps
-        self._saved_at = time.perf_counter()
         self._settle()
         writers = self._copies()
         if writers is None:
