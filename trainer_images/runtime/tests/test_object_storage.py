@@ -388,4 +388,5 @@ def test_a_worker_whose_upload_ends_is_not_trained_on(gang: Gang, tmp_path: Path
     (gang.workspace / "checkpoints/.step-30").rename(gang.workspace / "checkpoints/step-30")
     assert worker.wait() == 1
     assert worker.message["message"].startswith("the results could not be kept: attempt 2 of this job writes to")
-    assert complete(store) == ["step-20"]
+    # As above: the first one may have been sent, too. What attempt 1 made after attempt 2 began may not.
+    assert complete(store)[-1] == "step-20"
