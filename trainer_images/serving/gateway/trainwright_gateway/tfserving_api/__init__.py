@@ -1,0 +1,1 @@
+"""TensorFlow Serving's model service, made of `model_service.proto` by `generate`."""

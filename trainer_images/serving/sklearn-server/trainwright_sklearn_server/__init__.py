@@ -1,0 +1,1 @@
+"""MLServer as a server of one published scikit-learn model."""
