@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from artifacts import require_digits
 from launching import Gang, Worker, wait_for
 
 from trainwright_runtime.sealed import read_seal, verify
@@ -34,6 +35,7 @@ def test_digits_are_learned_by_two_workers(gang: Gang) -> None:
     manifest = read_seal(gang.workspace / "artifacts")
     verify(gang.workspace / "artifacts", manifest)
     assert (manifest["framework"], manifest["frameworkVersion"]) == ("horovod", "0.28.1")
+    require_digits(gang.workspace / "artifacts", manifest)
 
 
 def test_one_worker_has_the_loss_curve_of_two(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from artifacts import require_digits
 from flax import serialization
 from launching import Gang, Worker, wait_for
 
@@ -49,8 +50,16 @@ def test_digits_are_learned_by_two_workers(two_workers: Gang) -> None:
     verify(path, manifest)
     assert manifest["metrics"]["accuracy"] >= 0.97
     assert manifest["framework"] == "jax"
-    assert set(manifest["files"]) == {"model.msgpack", "model.stablehlo", "report.json", "report.html", "curves.png"}
+    assert set(manifest["files"]) == {
+        "model.msgpack",
+        "model.stablehlo",
+        "samples.json",
+        "report.json",
+        "report.html",
+        "curves.png",
+    }
     assert manifest["signature"]["inputs"][0]["shape"] == [-1, 8, 8, 1]
+    require_digits(path, manifest)
 
 
 def test_one_worker_has_the_loss_curve_of_two(two_workers: Gang, gang: Gang) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from trainwright_runtime import order
 from trainwright_runtime.config import InvalidConfig
 from trainwright_runtime.environment import DataSource
 from trainwright_runtime.gang import Gang
-from trainwright_runtime.images import data
+from trainwright_runtime.images import artifact, data
 from trainwright_runtime.images.config import ImageConfig
 from trainwright_runtime.images.scores import BINS, ODDS, Tally
 
@@ -197,6 +198,41 @@ def test_two_versions_of_the_data_have_two_fingerprints(tmp_path: Path) -> None:
     assert load(tmp_path).fingerprint == before
     (tmp_path / "cat/0.png").unlink()
     assert load(tmp_path).fingerprint != before
+
+
+def test_a_test_part_is_known_by_its_images_alone(tmp_path: Path) -> None:
+    for part, count in (("train", 20), ("test", 5)):
+        for name in ("cat", "dog"):
+            draw(tmp_path / part / name, count)
+    before = load(tmp_path).fingerprint
+    (tmp_path / "train/cat/0.png").unlink()
+    after = load(tmp_path).fingerprint
+    assert (after["sha256"] != before["sha256"], after["test"] == before["test"]) == (True, True)
+    (tmp_path / "test/cat/0.png").unlink()
+    assert load(tmp_path).fingerprint["test"] != before["test"]
+
+
+@pytest.mark.parametrize(("shape", "count"), [((8, 8, 1), 20), ((64, 64, 3), 20), ((224, 224, 3), 1), ((512, 512, 3), 0)])
+def test_samples_of_images_stay_small(tmp_path: Path, shape: tuple[int, int, int], count: int) -> None:
+    few = data.ImagesInMemory(np.random.default_rng(0).random((30, *shape), dtype=np.float32), np.zeros(30, dtype=np.int64))
+    images = data.ImageData(train=few, validation=few, test=few, classes=("a", "b"), shape=shape, fingerprint={})
+    seen = []
+
+    def answer(pixels: data.Floats) -> data.Floats:
+        seen.append(pixels)
+        return pixels.reshape(len(pixels), -1)[:, :2]
+
+    files = artifact._samples(images, answer, channels_first=True)
+    assert len(files) == min(1, count)
+    for write in files.values():
+        with (tmp_path / "samples.json").open("wb") as stream:
+            write(stream)
+        samples = json.loads((tmp_path / "samples.json").read_text())
+        given = np.array(samples["inputs"]["images"], dtype=np.float32)
+        assert given.shape == (len(given), shape[2], *shape[:2])
+        assert 0 < len(given) <= count
+        assert (given == seen[0]).all(), "the answers are to what stands in the file"
+        assert (tmp_path / "samples.json").stat().st_size < 2_000_000
 
 
 @pytest.mark.parametrize(

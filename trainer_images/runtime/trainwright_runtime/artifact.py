@@ -36,7 +36,8 @@ class Tensor:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Model:
-    """What there is to say of a model. `features`: histograms by input, as `tabular.profile.histogram` makes them.
+    """What there is to say of a model. `features`: histograms by input, as `tabular.profile.histogram` makes them; `predictions`:
+    one of what the model answered on the test part, of which `data["test"]` is the sha256.
 
     `framework` is the framework's name in the API, and `package` the distribution whose version is the framework's, where that
     has another name; `libraries` are the distributions whose versions a loader may ask for. `classes`: in the order of the
@@ -53,6 +54,7 @@ class Model:
     package: str | None = None
     classes: Sequence[str] = ()
     features: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    predictions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     libraries: Sequence[str] = ()
     more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -86,6 +88,7 @@ def write(environment: RankEnvironment, model: Model, files: Mapping[str, Writer
         "metrics": {name: value for name, value in model.metrics.items() if math.isfinite(value)},
         "data": dict(model.data),
         "features": dict(model.features),
+        "predictions": dict(model.predictions),
         **model.more,
     }
     write_sealed(path, files, facts)
@@ -94,5 +97,5 @@ def write(environment: RankEnvironment, model: Model, files: Mapping[str, Writer
 
 def samples(inputs: Mapping[str, Sequence[Any]], outputs: Mapping[str, Sequence[Any]]) -> dict[str, Writer]:
     """`samples.json`: some inputs and what the trainer's model answered, by name of tensor, so that a loader can be checked."""
-    text = json.dumps({"inputs": dict(inputs), "outputs": dict(outputs)}, indent=1, ensure_ascii=False).encode()
+    text = json.dumps({"inputs": dict(inputs), "outputs": dict(outputs)}, ensure_ascii=False, separators=(",", ":")).encode()
     return {SAMPLES: lambda stream: stream.write(text)}

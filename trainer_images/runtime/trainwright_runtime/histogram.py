@@ -1,7 +1,9 @@
-"""How the numbers of one feature were spread in training: what drift is later measured against."""
+"""How the values of one feature, or a model's answers, were spread in training: what drift is later measured against."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,16 +13,30 @@ BINS = 20
 
 
 def of_numbers(values: npt.ArrayLike) -> dict[str, Any]:
-    """`edges` (n + 1, ascending) and `counts` (n), about the same number in each bin; how many are `missing` (NaN)."""
+    """`edges` (n + 1, ascending) and `counts` (n); how many are `missing` (NaN).
+
+    About the same number in each bin: bins of equal width would put all but a handful of rows into one as soon as there is an
+    outlier. Where there are few different values, each has a bin of its own.
+    """
     column = np.asarray(values, dtype="float64")
     there = column[~np.isnan(column)]
-    # Bins of equal width would put all but a handful of rows into one as soon as there is an outlier.
-    edges = np.unique(np.quantile(there, np.linspace(0, 1, BINS + 1))) if len(there) else np.array([0.0, 1.0])
-    if len(edges) == 1:
-        edges = np.array([edges[0] - 0.5, edges[0] + 0.5])
+    different = np.unique(there)
+    if len(different) == 0:
+        edges = np.array([0.0, 1.0])
+    elif len(different) <= BINS:
+        middles = (different[:-1] + different[1:]) / 2
+        edges = np.array([different[0] - 0.5, *middles, different[-1] + 0.5])
+    else:
+        edges = np.unique(np.quantile(there, np.linspace(0, 1, BINS + 1)))
     return {
         "kind": "numeric",
         "edges": [float(edge) for edge in edges],
         "counts": [int(count) for count in np.histogram(there, edges)[0]],
         "missing": int(len(column) - len(there)),
     }
+
+
+def of_classes(values: Iterable[str], classes: Sequence[str]) -> dict[str, Any]:
+    """`counts` of every class, also of those that don't occur."""
+    found = Counter(values)
+    return {"kind": "categorical", "counts": {name: found[name] for name in classes}, "others": 0, "missing": 0}

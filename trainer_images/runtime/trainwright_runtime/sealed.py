@@ -40,7 +40,7 @@ def write_sealed(path: Path, files: Mapping[str, Writer], facts: Mapping[str, An
     Raises what the writers and the file system raise, mostly OSError; what was there before is then as it was.
     """
     for name in files:
-        if not _is_inside(name) or name == MANIFEST:
+        if not is_inside(name) or name == MANIFEST:
             raise ValueError(f"{name!r} can't be a file of a sealed directory")
     manifest: dict[str, Any] = {"format": FORMAT, **facts, "files": {}}
     with _aside(path, manifest) as aside:
@@ -66,14 +66,14 @@ def parse_seal(content: bytes) -> Mapping[str, Any]:
     """The manifest in the bytes of its file; raises Damaged."""
     try:
         manifest: Any = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Damaged(f"{MANIFEST} can't be read ({error})") from None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise Damaged(f"{MANIFEST} lacks the list of files")
     if manifest.get("format") != FORMAT:
         raise Damaged(f"{MANIFEST} has format {manifest.get('format')}; this runtime reads {FORMAT}")
     for name in manifest["files"]:
-        if not _is_inside(name):
+        if not is_inside(name):
             raise Damaged(f"{MANIFEST} names {name!r}, which is not inside of the directory")
     return manifest
 
@@ -197,8 +197,9 @@ def _write_file(path: Path, write: Writer) -> dict[str, Any]:
     return {"sha256": hashing.digest.hexdigest(), "bytes": hashing.size}
 
 
-def _is_inside(name: str) -> bool:
-    return {".", "..", ""}.isdisjoint(name.split("/"))
+def is_inside(name: str) -> bool:
+    """Whether a name of a manifest can be a file's, and stays in the manifest's folder."""
+    return {".", "..", ""}.isdisjoint(name.split("/")) and "\0" not in name
 
 
 def _flush_folders(path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from artifacts import require_served_facts
 from launching import Gang, Worker, builtin
 from pages import Page
 
@@ -114,6 +115,7 @@ def test_the_artifact_is_sealed_and_says_what_it_is(breast_cancer: tuple[Gang, W
     assert facts["signature"]["inputs"][0] == {"name": "mean radius", "dtype": "float64", "shape": [-1]}
     assert facts["metrics"]["accuracy"] >= 0.95
     assert len(facts["data"]["sha256"]) == 64
+    require_served_facts(path, facts, tested=86)
     assert sum(facts["features"]["mean radius"]["counts"]) == 397, "the training part: what drift is measured against"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from artifacts import require_served_facts
 from launching import Gang, Worker, builtin, wait_for
 from pages import Page
 
@@ -98,6 +99,7 @@ def test_tumours_are_told_apart_and_the_artifact_says_so(two_workers: tuple[Gang
     assert "model.h5" not in files
     assert "model.h5 is left out: this model can't be converted" in workers[0].output
     assert manifest["columns"]["numbers"][0] == "mean radius"
+    require_served_facts(path, manifest, tested=86)
     assert manifest["signature"]["inputs"] == [{"name": "numbers", "dtype": "float32", "shape": [-1, 30]}]
     assert manifest["signature"]["classes"] == ["benign", "malignant"]
     assert set(manifest["features"]) == {*manifest["columns"]["numbers"], "target"}

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from artifacts import require_digits
 from launching import Gang, Worker, wait_for
 
 from trainwright_runtime.sealed import read_seal, verify
@@ -106,18 +107,22 @@ def test_each_form_of_the_model_gives_what_the_trainer_saw(two_workers: Gang, tm
     verify(path, manifest)
     assert {name.split("/")[0] for name in manifest["files"]} == {one.name for one in path.iterdir()} - {"manifest.json"}
     assert manifest["signature"]["inputs"][0]["shape"] == [-1, 8, 8, 1]
+    samples = require_digits(path, manifest)
+    few = np.array(samples["inputs"]["images"], dtype=np.float32)
     test = load([DataSource(name="train", builtin="digits")], ImageConfig()).test
     images, labels = test.take(range(len(test)))
-    np.save(tmp_path / "images.npy", images)
+    np.save(tmp_path / "images.npy", np.concatenate([images, few]))
     (tmp_path / "load.py").write_text(LOAD)
     argv = [sys.executable, "load.py", str(path), "images.npy", "logits.npz"]
     subprocess.run(argv, cwd=tmp_path, check=True, capture_output=True, timeout=START_SECONDS)
-    logits = np.load(tmp_path / "logits.npz")
-    assert len(logits.files) == 4
-    for name in logits.files:
-        np.testing.assert_allclose(logits[name], logits["model.keras"], atol=1e-4, err_msg=name)
+    found = np.load(tmp_path / "logits.npz")
+    np.testing.assert_allclose(found["saved_model"][-len(few) :], samples["outputs"]["logits"], atol=1e-4)
+    logits = {name: found[name][: -len(few)] for name in found.files}
+    assert len(logits) == 4
+    for name, answers in logits.items():
+        np.testing.assert_allclose(answers, logits["model.keras"], atol=1e-4, err_msg=name)
         confusion = np.zeros((10, 10), dtype=int)
-        np.add.at(confusion, (labels, logits[name].argmax(1)), 1)
+        np.add.at(confusion, (labels, answers.argmax(1)), 1)
         assert confusion.tolist() == two_workers.report()["test"]["confusion"], name
     powers = np.exp(logits["model.keras"].astype(np.float64))
     loss = -np.log(powers[np.arange(len(labels)), labels] / powers.sum(1)).mean()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from artifacts import require_served_facts
 from launching import Gang, Worker, builtin, wait_for
 from pages import Page
 
@@ -67,6 +68,7 @@ def test_tumours_are_told_apart_and_the_artifact_says_so(two_workers: tuple[Gang
     assert manifest["metrics"]["accuracy"] >= 0.95
     assert set(manifest["files"]) == {"model.pt", "model.pt2", "samples.json", "report.json", "report.html", "curves.png"}
     assert manifest["columns"]["numbers"][0] == "mean radius"
+    require_served_facts(path, manifest, tested=86)
     assert [one["shape"] for one in manifest["signature"]["inputs"]] == [[-1, 30], [-1, 0]]
     assert len(losses(report)) == 30 * 13
     page = Page((path / "report.html").read_text())

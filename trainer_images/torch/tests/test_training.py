@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from artifacts import require_digits
 from launching import Gang, Worker, wait_for
 
 from trainwright_runtime.sealed import read_seal, verify
@@ -96,7 +97,7 @@ def test_the_artifact_is_sealed_and_says_what_it_is(two_workers: Finished) -> No
     verify(path, manifest)
     assert (
         set(manifest["files"])
-        == {"model.pt", "model.pt2", "report.json", "report.html", "curves.png"}
+        == {"model.pt", "model.pt2", "samples.json", "report.json", "report.html", "curves.png"}
         == {p.name for p in path.iterdir()} - {"manifest.json"}
     )
     assert manifest["framework"] == "torch"
@@ -104,6 +105,9 @@ def test_the_artifact_is_sealed_and_says_what_it_is(two_workers: Finished) -> No
     assert manifest["metrics"]["accuracy"] == two_workers.report["test"]["accuracy"]
     assert manifest["signature"]["inputs"][0]["shape"] == [-1, 1, 8, 8]
     assert len(manifest["data"]["sha256"]) == 64
+    samples = require_digits(path, manifest)
+    program = torch.export.load(path / "model.pt2").module()
+    torch.testing.assert_close(program(torch.tensor(samples["inputs"]["images"])), torch.tensor(samples["outputs"]["logits"]))
     assert (path / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert not list(two_workers.workspace.glob(".artifacts*"))
 

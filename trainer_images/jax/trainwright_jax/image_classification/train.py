@@ -127,7 +127,11 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     history.log_test(run, scores)
     if gang.rank == 0:
         files = model_files(lambda batch: model.apply({"params": parameters}, batch, training=False), parameters, images.shape)
-        artifact.save(environment, config, images, run, scores, framework="jax", shape=images.shape, model=files)
+
+        def answer(pixels: Any) -> Any:
+            return predict(parameters, pixels)
+
+        artifact.save(environment, config, images, run, scores, framework="jax", model=files, answer=answer)
     gang.disband()
 
 

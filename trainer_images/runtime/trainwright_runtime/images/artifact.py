@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from trainwright_runtime import artifact, reporting
 from trainwright_runtime.environment import RankEnvironment
 from trainwright_runtime.exits import say
 from trainwright_runtime.histogram import of_numbers
 from trainwright_runtime.images.config import ImageConfig
-from trainwright_runtime.images.data import ImageData
+from trainwright_runtime.images.data import Floats, ImageData
 from trainwright_runtime.images.scores import BINS, ODDS, Scores
 from trainwright_runtime.reporting import Curve, Report
 from trainwright_runtime.run import BaseRun
@@ -22,6 +24,13 @@ from trainwright_runtime.sealed import Writer
 
 MAX_IMAGES = 2000
 """Of the training part: enough for a histogram, and no second pass over a large data set."""
+MAX_SAMPLES = 20
+SAMPLES_BYTES = 1_800_000
+DIGITS = 3
+"""Of a pixel in `samples.json`, whose model's answers are those to the pixels that stand there."""
+
+Answer = Callable[[Floats], npt.ArrayLike]
+"""What the model answers, (images, classes), to images as it takes them."""
 
 
 def save(
@@ -32,14 +41,17 @@ def save(
     scores: Scores,
     *,
     framework: str,
-    shape: tuple[int, int, int],
     model: Mapping[str, Writer],
+    answer: Answer,
+    channels_first: bool = False,
 ) -> Path:
     """Write the artifact, sealed, and say so; returns its directory.
 
-    `framework`: its name in the API and of its distribution; `shape`: of one image as the model takes it; `model`: the files
-    that the framework makes of it.
+    `framework`: its name in the API and of its distribution; `model`: the files that the framework makes of it; `answer`: asks
+    the model, for the samples; `channels_first`: the model takes images as (channels, height, width).
     """
+    height, width, channels = images.shape
+    shape = (channels, height, width) if channels_first else images.shape
     evaluation = _evaluation(images, scores)
     metrics = {"accuracy": scores.accuracy, "macro_f1": scores.macro_f1, "loss": scores.loss, **evaluation["metrics"]}
     about = artifact.Model(
@@ -52,6 +64,7 @@ def save(
         metrics=metrics,
         data=images.fingerprint,
         features=_features(images),
+        predictions=evaluation["predictions"],
     )
     course = {
         "test": {**metrics, "f1": dict(zip(images.classes, scores.f1, strict=True)), "confusion": scores.confusion},
@@ -62,9 +75,23 @@ def save(
         "worldSize": environment.world_size,
     }
     report = _report(environment, config, images, run, scores, evaluation, recipe=f"{framework} · image-classification")
-    path = artifact.write(environment, about, {**model, **reporting.files(report, more=course)})
+    samples = _samples(images, answer, channels_first=channels_first)
+    path = artifact.write(environment, about, {**model, **samples, **reporting.files(report, more=course)})
     say(f"test accuracy {scores.accuracy:.4f}, macro F1 {scores.macro_f1:.4f}; model and report in {path}")
     return path
+
+
+def _samples(images: ImageData, answer: Answer, *, channels_first: bool) -> dict[str, Writer]:
+    """As many test images as fit, of every part of it; none where not even one does."""
+    room = SAMPLES_BYTES // (math.prod(images.shape) * (DIGITS + len("0., ")))
+    if (count := min(MAX_SAMPLES, len(images.test), room)) == 0:
+        return {}
+    pixels, _ = images.test.take(np.linspace(0, len(images.test) - 1, count, dtype=int).tolist())
+    if channels_first:
+        pixels = np.moveaxis(pixels, -1, 1)
+    rounded = np.round(pixels.astype(np.float64), DIGITS)
+    logits = np.asarray(answer(rounded.astype(np.float32)), dtype=np.float32)
+    return artifact.samples({"images": rounded.tolist()}, {"logits": logits.tolist()})
 
 
 def _features(images: ImageData) -> dict[str, Any]:

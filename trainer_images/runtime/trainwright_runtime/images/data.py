@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -78,7 +78,10 @@ class ImagesInFiles:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageData:
-    """Three parts of one data set. `shape` is (height, width, channels); `fingerprint` tells two versions of the data apart."""
+    """Three parts of one data set. `shape` is (height, width, channels).
+
+    `fingerprint` tells two versions of the data apart, and its `test` two test parts.
+    """
 
     train: Images
     validation: Images
@@ -131,14 +134,19 @@ def _digits() -> ImageData:
     table = np.loadtxt(file, delimiter=",", dtype=np.float32)
     images = (table[:, :-1] / np.float32(16.0)).reshape(-1, 8, 8, 1)
     labels = table[:, -1].astype(np.int64)
-    parts = [ImagesInMemory(images[part], labels[part]) for part in split(labels.tolist())]
+    indices = split(labels.tolist())
+    parts = [ImagesInMemory(images[part], labels[part]) for part in indices]
     return ImageData(
         train=parts[0],
         validation=parts[1],
         test=parts[2],
         classes=tuple(str(digit) for digit in range(10)),
         shape=(8, 8, 1),
-        fingerprint={"of": "content", "sha256": hashlib.sha256(table.tobytes()).hexdigest()},
+        fingerprint={
+            "of": "content",
+            "sha256": hashlib.sha256(table.tobytes()).hexdigest(),
+            "test": hashlib.sha256(table[indices[2]].tobytes()).hexdigest(),
+        },
     )
 
 
@@ -155,9 +163,7 @@ def _directory(root: Path, config: ImageConfig) -> ImageData:
         raise InvalidConfig(
             f"{parts['train']} has {len(classes)} folders with images; at least two classes are needed, a folder each"
         )
-    digest = hashlib.sha256()
-    for path, _ in itertools.chain.from_iterable(files.values()):
-        digest.update(f"{path.relative_to(root)} {path.stat().st_size}\n".encode())
+    digest = _names_and_sizes(itertools.chain.from_iterable(files.values()), root)
     whole = files["train"]
     indices = split([label for _, label in whole], validation="val" not in files, test="test" not in files)
     for name, part in zip(("train", "val", "test"), indices, strict=True):
@@ -170,8 +176,15 @@ def _directory(root: Path, config: ImageConfig) -> ImageData:
         part: ImagesInFiles(files=files[name], size=size, channels=channels)
         for part, name in (("train", "train"), ("validation", "val"), ("test", "test"))
     }
-    fingerprint = {"of": "names and sizes", "sha256": digest.hexdigest()}
+    fingerprint = {"of": "names and sizes", "sha256": digest, "test": _names_and_sizes(files["test"], root)}
     return ImageData(**made, classes=classes, shape=(size, size, channels), fingerprint=fingerprint)
+
+
+def _names_and_sizes(files: Iterable[tuple[Path, int]], root: Path) -> str:
+    digest = hashlib.sha256()
+    for path, _ in files:
+        digest.update(f"{path.relative_to(root)} {path.stat().st_size}\n".encode())
+    return digest.hexdigest()
 
 
 def _files(folder: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:

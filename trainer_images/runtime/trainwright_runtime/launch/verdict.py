@@ -130,7 +130,8 @@ def write_termination_message(verdict: Verdict, path: str | None) -> None:
 def encode(verdict: Verdict) -> bytes:
     """The termination message, at most MESSAGE_BYTES long: the oldest lines go first.
 
-    A success leaves its last progress: whoever asks /progress now and then has missed it.
+    A success leaves its last progress, and any other end its newest checkpoint, which may have been written on the way out:
+    whoever asks /progress now and then has missed it.
     """
     if verdict.exit_code == Exit.DONE:
         encoded = json.dumps({"progress": verdict.progress}).encode()
@@ -144,6 +145,7 @@ def encode(verdict: Verdict) -> bytes:
             "time": round(verdict.time, 3),
             "cause": verdict.cause,
             "message": verdict.message[:LINE_CHARACTERS],
+            "checkpoint": verdict.progress.get("checkpoint"),
             "lines": lines,
         }
         encoded = json.dumps(content, ensure_ascii=False).encode(errors="replace")

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn import metrics as measures
 
+from trainwright_runtime.histogram import of_classes, of_numbers
+
 MAX_POINTS = 200
 """Of a curve or a scatter plot: more is not seen."""
 MAX_CURVES = 12
@@ -21,7 +23,7 @@ def classification(
 
     `truth`, `predicted`: (rows,) names of classes. `scores`: (rows, classes) in the order of `classes`; without them there are
     no curves. `confusion[i][j]` counts rows of class i that were taken for class j; `baseline` is the share of the most frequent
-    class: what always guessing it would reach.
+    class: what always guessing it would reach. `predictions`: a histogram of them.
     """
     true, classes = np.asarray(truth, dtype=object), list(classes)
     confusion = measures.confusion_matrix(true, predicted, labels=classes)
@@ -36,6 +38,7 @@ def classification(
         "baseline": float(confusion.sum(axis=1).max() / len(truth)),
         "classes": classes,
         "confusion": confusion.tolist(),
+        "predictions": of_classes(predicted, classes),
         "perClass": [
             {
                 "class": name,
@@ -88,7 +91,7 @@ def add_curves(found: dict[str, Any], samples_of: Callable[[int], tuple[Any, Any
 def regression(truth: Sequence[float], predicted: Sequence[float]) -> dict[str, Any]:
     """Metrics (in units of the target; `mse` in its square) and points (truth, prediction) for a plot.
 
-    `baseline` is the mean absolute error of always answering with the median of the truth.
+    `baseline` is the mean absolute error of always answering with the median of the truth; `predictions` a histogram of them.
     """
     true, said = np.asarray(truth, dtype="float64"), np.asarray(predicted, dtype="float64")
     mse = float(measures.mean_squared_error(true, said))
@@ -103,6 +106,7 @@ def regression(truth: Sequence[float], predicted: Sequence[float]) -> dict[str, 
         },
         "baseline": float(np.abs(true - np.median(true)).mean()),
         "points": _thinned(true, said, most=5 * MAX_POINTS),
+        "predictions": of_numbers(said),
     }
 
 

@@ -65,6 +65,7 @@ def save(
         metrics=test["metrics"],
         data=data.fingerprint,
         features=data.histograms,
+        predictions=test["predictions"],
         libraries=(framework, *LIBRARIES),
         more={
             "task": data.task,

@@ -41,7 +41,10 @@ class Part:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TabularData:
-    """Three parts of one table. `classes` are sorted, and empty for a regression. `histograms` are of the training part."""
+    """Three parts of one table. `classes` are sorted, and empty for a regression. `histograms` are of the training part.
+
+    `fingerprint` is of the whole table, its `test` of the test part: who has the same was measured by the same rows.
+    """
 
     task: Task
     target: str
@@ -100,7 +103,10 @@ def load(sources: Sequence[DataSource], config: TabularConfig) -> TabularData:
         train=made["train"],
         validation=made["validation"],
         test=made["test"],
-        fingerprint=fingerprint(features.assign(**{target: values})),
+        fingerprint={
+            **fingerprint(features.assign(**{target: values})),
+            "test": fingerprint(made["test"].features.assign(**{target: made["test"].target}))["sha256"],
+        },
         histograms={
             name: histogram(column) for name, column in made["train"].features.assign(**{target: made["train"].target}).items()
         },

@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from trainwright_runtime.environment import RankEnvironment
 from trainwright_runtime.images import artifact
 from trainwright_runtime.images.config import ImageConfig
-from trainwright_runtime.images.data import ImageData
+from trainwright_runtime.images.data import Floats, ImageData
 from trainwright_runtime.images.scores import Scores
 from trainwright_runtime.run import BaseRun
 from trainwright_runtime.sealed import Writer
@@ -29,9 +31,16 @@ def save_classifier(
 ) -> Path:
     """Write the artifact of an image classifier; returns its directory. The model is on the CPU then."""
     height, width, channels = images.shape
-    shape = (channels, height, width)
-    files = model_files(model.to("cpu").eval(), torch.zeros(2, *shape))
-    return artifact.save(environment, config, images, run, scores, framework=framework, shape=shape, model=files)
+    on_cpu = model.to("cpu").eval()
+
+    def answer(pixels: Floats) -> Any:
+        with torch.no_grad():
+            return on_cpu(torch.from_numpy(np.ascontiguousarray(pixels))).float().numpy()
+
+    files = model_files(on_cpu, torch.zeros(2, channels, height, width))
+    return artifact.save(
+        environment, config, images, run, scores, framework=framework, model=files, answer=answer, channels_first=True
+    )
 
 
 def model_files(model: torch.nn.Module, *example: torch.Tensor) -> Mapping[str, Writer]:

@@ -72,6 +72,7 @@ def save(
         metrics=test["metrics"],
         data=data.fingerprint,
         features=data.histograms,
+        predictions=test["predictions"],
         libraries=LIBRARIES,
         more=more,
     )

@@ -128,7 +128,11 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
         with tempfile.TemporaryDirectory() as folder:
             few = {"images": images.test.take(range(min(SAMPLES, len(images.test))))[0]}
             files = model_files(plain, Path(folder), output="logits", samples=few)
-            artifact.save(environment, config, images, run, scores, framework="tensorflow", shape=images.shape, model=files)
+
+            def answer(pixels: Any) -> Any:
+                return plain(pixels, training=False).numpy()
+
+            artifact.save(environment, config, images, run, scores, framework="tensorflow", model=files, answer=answer)
     gang.disband()
 
 
