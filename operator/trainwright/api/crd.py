@@ -1,4 +1,4 @@
-"""The CustomResourceDefinition, generated from the typed models: `python -m trainwright.api.crd > manifests/crds/…`."""
+"""CustomResourceDefinitions, generated from the typed models: `python -m trainwright.api.crd KIND > manifests/crds/…`."""
 
 from __future__ import annotations
 
@@ -8,62 +8,49 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from trainwright.api.job import KIND
+from trainwright.api.kinds import KINDS, TRAINING_JOB, Kind
 from trainwright.api.names import GROUP, VERSION
-from trainwright.api.rules import MUTABLE, RULES, immutable_message
-from trainwright.api.spec import TrainingJobSpec
-from trainwright.api.status import TrainingJobStatus
 
 _DROPPED = ("title", "$defs", "additionalProperties")
 
-COLUMNS: tuple[tuple[str, str, str, str, int], ...] = (
-    ("Phase", "string", ".status.phase", "Queued, Starting, Running, Restarting, Suspended, Succeeded or Failed.", 0),
-    ("Workers", "string", ".status.workers.ready", "Workers running or done, of those the gang needs.", 0),
-    ("Progress", "string", ".status.progress.summary", "Steps done.", 0),
-    ("Metric", "string", ".status.mainMetric", "The metric that matters most.", 0),
-    ("Restarts", "integer", ".status.restarts.total", "How often the gang was started anew.", 0),
-    ("Age", "date", ".metadata.creationTimestamp", "Time since the job was created.", 0),
-    ("Reason", "string", ".status.reason", "Why the job waits, restarts or ended.", 1),
-)
 
-
-def training_job_crd() -> dict[str, Any]:
-    """The definition of `TrainingJob`."""
-    spec = structural(TrainingJobSpec)
-    fixed = [name for name in spec["properties"] if name not in MUTABLE]
+def definition(kind: Kind = TRAINING_JOB) -> dict[str, Any]:
+    """The definition of one of our kinds."""
+    spec = structural(kind.spec)
     root: dict[str, Any] = {
         "type": "object",
-        "description": "A distributed training job: workers that start together, restart together and resume from checkpoints.",
+        "description": kind.description,
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
             "spec": spec,
-            "status": structural(TrainingJobStatus),
+            "status": structural(kind.status),
         },
     }
-    for rule in RULES:
+    for rule in kind.rules:
         _node(root, rule.at).setdefault("x-kubernetes-validations", []).append(
             {"rule": rule.cel, "message": rule.message, **_field_path(rule.at, rule.field)}
         )
     spec["x-kubernetes-validations"] += [
-        _immutable(name, optional=name not in spec.get("required", ()) and "default" not in spec["properties"][name])
-        for name in fixed
+        _immutable(kind, name, optional=name not in spec.get("required", ()) and "default" not in spec["properties"][name])
+        for name in kind.fixed
     ]
+    spec["x-kubernetes-validations"] += [_immutable(kind, path, optional=True) for path in kind.fixed_below]
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"trainingjobs.{GROUP}", "labels": {"app.kubernetes.io/name": "trainwright"}},
+        "metadata": {"name": f"{kind.plural}.{GROUP}", "labels": {"app.kubernetes.io/name": "trainwright"}},
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
             "names": {
-                "kind": KIND,
-                "listKind": f"{KIND}List",
-                "plural": "trainingjobs",
-                "singular": "trainingjob",
-                "shortNames": ["tj"],
+                "kind": kind.name,
+                "listKind": f"{kind.name}List",
+                "plural": kind.plural,
+                "singular": kind.name.lower(),
+                "shortNames": [kind.short],
                 "categories": ["trainwright"],
             },
             "versions": [
@@ -73,9 +60,9 @@ def training_job_crd() -> dict[str, Any]:
                     "storage": True,
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": [
-                        {"name": name, "type": kind, "jsonPath": path, "description": text}
-                        | ({"priority": priority} if priority else {})
-                        for name, kind, path, text, priority in COLUMNS
+                        {"name": column.name, "type": column.type, "jsonPath": column.path, "description": column.text}
+                        | ({"priority": 1} if column.wide else {})
+                        for column in kind.columns
                     ],
                     "schema": {"openAPIV3Schema": root},
                 }
@@ -110,6 +97,10 @@ def _inline(node: Any, definitions: dict[str, Any]) -> Any:
         for key, value in node.items()
         if key not in _DROPPED and key not in ("properties", "default")
     }
+    for exclusive, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if exclusive in result:
+            # Kubernetes' schemas are of OpenAPI 3.0, where it is a flag.
+            result |= {bound: result[exclusive], exclusive: True}
     if properties:
         result["properties"] = properties
     if "default" in node and node["default"] not in (None, []):
@@ -135,17 +126,17 @@ def _field_path(at: str, field: str) -> dict[str, str]:
     return {"fieldPath": below} if at and below.startswith(".") else {}
 
 
-def _immutable(name: str, *, optional: bool) -> dict[str, str]:
+def _immutable(kind: Kind, name: str, *, optional: bool) -> dict[str, str]:
     if not optional:
-        return {"rule": f"self.{name} == oldSelf.{name}", "message": immutable_message(name), "fieldPath": f".{name}"}
+        return {"rule": f"self.{name} == oldSelf.{name}", "message": kind.immutable_message(name), "fieldPath": f".{name}"}
     same = f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"
-    return {"rule": same, "message": immutable_message(name)}
+    return {"rule": same, "message": kind.immutable_message(name)}
 
 
 def main() -> None:
-    """Print the definition as YAML."""
+    """Print the definition of the kind that is named as YAML."""
     sys.stdout.write("# Generated from operator/trainwright/api by `make generate`. Do not edit.\n")
-    yaml.safe_dump(training_job_crd(), sys.stdout, sort_keys=False, width=120, allow_unicode=True)
+    yaml.safe_dump(definition(KINDS[sys.argv[1]]), sys.stdout, sort_keys=False, width=120, allow_unicode=True)
 
 
 if __name__ == "__main__":

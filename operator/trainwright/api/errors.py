@@ -16,7 +16,7 @@ class FieldError:
         return f"{self.field}: {self.message}"
 
 
-class InvalidJob(ValueError):
+class InvalidSpec(ValueError):
     """A TrainingJob that is refused, with every reason at once."""
 
     def __init__(self, errors: list[FieldError]) -> None:

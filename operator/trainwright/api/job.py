@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from trainwright.api.errors import FieldError, InvalidJob
-from trainwright.api.names import API_VERSION
-from trainwright.api.rules import broken
+from trainwright.api.kinds import TRAINING_JOB
 from trainwright.api.spec import TrainingJobSpec
 from trainwright.api.status import TrainingJobStatus
 
-KIND = "TrainingJob"
+KIND = TRAINING_JOB.name
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class TrainingJob:
 
 
 def parse(raw: dict[str, Any]) -> TrainingJob:
-    """The typed job. Raises `InvalidJob`. A status that a newer operator wrote is read as far as this one knows it."""
+    """The typed job. Raises `InvalidSpec`. A status that a newer operator wrote is read as far as this one knows it."""
     check(raw)
     return TrainingJob.of(raw, TrainingJobSpec.model_validate(raw["spec"]))
 
@@ -66,58 +64,5 @@ def read_status(raw: dict[str, Any]) -> TrainingJobStatus:
 
 
 def check(raw: dict[str, Any]) -> None:
-    """Raise `InvalidJob` with all that is wrong with a job that a user wrote."""
-    errors: list[FieldError] = []
-    if raw.get("apiVersion") != API_VERSION or raw.get("kind") != KIND:
-        given = f"{raw.get('apiVersion')} {raw.get('kind')}"
-        raise InvalidJob([FieldError("kind", f"{given} is not {API_VERSION} {KIND}")])
-    if not isinstance(raw.get("metadata"), dict) or not isinstance(raw["metadata"].get("name"), str):
-        errors.append(FieldError("metadata.name", "is missing; a job needs a name"))
-    if not isinstance(raw.get("spec"), dict):
-        errors.append(FieldError("spec", "is missing; it says what to train"))
-    if errors:
-        raise InvalidJob(errors)
-    try:
-        TrainingJobSpec.model_validate(raw["spec"])
-    except ValidationError as error:
-        raise InvalidJob([_field_error(item) for item in error.errors()]) from None
-    if found := [FieldError(rule.field, rule.message) for rule in broken(raw)]:
-        raise InvalidJob(found)
-
-
-def _field_error(item: Any) -> FieldError:
-    path = "spec"
-    for part in item["loc"]:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}"
-    match item["type"]:
-        case "extra_forbidden":
-            known = _known_fields(item["loc"][:-1])
-            message = f"is not a field of a TrainingJob; known here: {', '.join(known)}" if known else "is not known"
-        case "missing":
-            message = "is missing"
-        case "enum":
-            message = f"{item['input']!r} is not one of {item['ctx']['expected']}"
-        case "string_pattern_mismatch":
-            message = f"{item['input']!r} does not look like {item['ctx']['pattern']}"
-        case _:
-            message = f"{item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}"
-    return FieldError(path, message)
-
-
-def _known_fields(location: tuple[Any, ...]) -> list[str]:
-    """Field names of the model at a place in the spec."""
-    model: Any = TrainingJobSpec
-    for part in location:
-        if isinstance(part, int):
-            continue
-        field = next((field for field in model.model_fields.values() if field.alias == part), None)
-        model = _model_in(field.annotation) if field else None
-        if model is None:
-            return []
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for inner in get_args(annotation) if (found := _model_in(inner))), None)
+    """Raise `InvalidSpec` with all that is wrong with a job that a user wrote."""
+    TRAINING_JOB.check(raw)

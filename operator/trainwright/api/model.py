@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
@@ -12,10 +14,13 @@ from pydantic.alias_generators import to_camel
 QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
 DNS_LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
+# Ours are written with some of these; what others write, on nodes and pods, may have any.
 _FACTORS = {
-    "": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15,
-    "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50,
-}  # fmt: skip
+    **{unit: Decimal(10) ** power for unit, power in {"": 0, "n": -9, "u": -6, "m": -3}.items()},
+    **{unit: Decimal(1000) ** (power + 1) for power, unit in enumerate("kMGTPE")},
+    **{f"{unit}i": Decimal(1024) ** (power + 1) for power, unit in enumerate("KMGTPE")},
+}
+_AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE]([-+]?[0-9]{1,3})|([a-zA-Z]*))")
 
 
 class Model(BaseModel):
@@ -47,15 +52,29 @@ Quantity = Annotated[
 """An amount with a unit, as Kubernetes writes it: `4`, `500m`, `16Gi`."""
 
 Name = Annotated[str, StringConstraints(pattern=DNS_LABEL_PATTERN, min_length=1, max_length=63)]
+ExtendedResource = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$", min_length=3, max_length=253
+    ),
+]
+"""A resource that a device plugin offers, as `example.com/gpu`."""
 ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253)]
 
 
 def amount(quantity: str) -> float:
     """The plain number behind a quantity (cores, bytes). Raises ValueError for anything that is not one."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([a-zA-Z]*)", quantity)
-    if match is None or match.group(2) not in _FACTORS:
+    return float(exact(quantity))
+
+
+@lru_cache(maxsize=4096)
+def exact(quantity: str) -> Decimal:
+    """As `amount`, without rounding."""
+    match = _AMOUNT.fullmatch(quantity)
+    if match is None or (match.group(3) or "") not in _FACTORS:
         raise ValueError(f"{quantity!r} is not a quantity; accepted are numbers such as 4, 500m or 16Gi")
-    return float(match.group(1)) * _FACTORS[match.group(2)]
+    number, exponent, unit = match.groups()
+    return Decimal(number).scaleb(int(exponent)) if exponent else Decimal(number) * _FACTORS[unit or ""]
 
 
 def whole_cores(quantity: str) -> int:

@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints
 
 from trainwright.api.causes import Cause
 from trainwright.api.model import Model
+from trainwright.api.scheduling import SchedulingPolicy
 
 
 class CleanPodPolicy(StrEnum):
@@ -78,6 +79,14 @@ class RunPolicy(Model):
         default=CleanPodPolicy.RUNNING,
         description="Pods deleted once the job has ended: Running (those still running), All, or None. Logs go with their pods.",
     )
+    scheduling_policy: SchedulingPolicy | None = Field(
+        default=None, description="When the gang's pods are made, and who goes first. Fixed once the job exists."
+    )
+
+    @property
+    def scheduling(self) -> SchedulingPolicy:
+        """The scheduling policy; one that says nothing where there is none."""
+        return self.scheduling_policy or SchedulingPolicy()
 
 
 class RestartPolicy(StrEnum):

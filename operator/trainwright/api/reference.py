@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainwright.api.causes import CAUSE_MEANINGS, Cause
-from trainwright.api.crd import COLUMNS, structural
+from trainwright.api.crd import structural
+from trainwright.api.kinds import KINDS, Kind
 from trainwright.api.names import API_VERSION
 from trainwright.api.reasons import MEANINGS, Reason
-from trainwright.api.rules import MUTABLE, RULES
-from trainwright.api.spec import TrainingJobSpec
-from trainwright.api.status import TrainingJobStatus
 
 
 def reference() -> str:
@@ -22,45 +20,59 @@ def reference() -> str:
         "",
         "<!-- Generated from operator/trainwright/api by `make generate`. Do not edit. -->",
         "",
-        f"`TrainingJob` (short `tj`), `{API_VERSION}`, namespaced. `kubectl explain tj --recursive` shows the same.",
+        *(line for kind in KINDS.values() for line in _kind(kind)),
+        "## Reasons",
         "",
-        "## spec",
-        "",
-        f"Fixed once the job exists, except {', '.join(f'`{name}`' for name in MUTABLE)}.",
-        "",
-        *_table(structural(TrainingJobSpec), with_default=True),
-        "",
-        "### Rules",
-        "",
-        *(f"- `{rule.field}`: {rule.message}" for rule in RULES),
-        "",
-        "## status",
-        "",
-        *_table(structural(TrainingJobStatus), with_default=False),
-        "",
-        "### Reasons",
-        "",
-        "Of conditions, and of events on the job.",
+        "Of conditions, and of events.",
         "",
         "| reason | meaning |",
         "|---|---|",
         *(f"| `{reason}` | {MEANINGS[reason]} |" for reason in Reason),
         "",
-        "### Causes",
+        "## Causes",
         "",
         "Of failures: in `status.restarts.last.cause`, in events, in `spec.failurePolicy.rules[].when.causes`.",
         "",
         "| cause | meaning |",
         "|---|---|",
         *(f"| `{cause}` | {CAUSE_MEANINGS[cause]} |" for cause in Cause),
-        "",
-        "## Columns of `kubectl get tj`",
-        "",
-        "| column | meaning |",
-        "|---|---|",
-        *(f"| {name}{' (`-o wide`)' if priority else ''} | {text} |" for name, _, _, text, priority in COLUMNS),
     ]
     return "\n".join(parts) + "\n"
+
+
+def _kind(kind: Kind) -> Iterator[str]:
+    spec = structural(kind.spec)
+    free = [name for name in spec["properties"] if name not in kind.fixed]
+    few = len(free) < len(kind.fixed)
+    yield f"## {kind.name}"
+    yield ""
+    yield f"{kind.description} Short `{kind.short}`, `{API_VERSION}`, namespaced."
+    yield f"`kubectl explain {kind.short} --recursive` shows the same."
+    yield ""
+    yield f"### {kind.name} spec"
+    yield ""
+    listed = ", ".join(f"`{name}`" for name in (free if few else kind.fixed))
+    below = "".join(f"; `{path}` is fixed too" for path in kind.fixed_below)
+    yield (
+        f"Fixed once the {kind.what} exists, except {listed}{below}." if few else f"Fixed once the {kind.what} exists: {listed}."
+    )
+    yield ""
+    yield from _table(spec, with_default=True)
+    yield ""
+    yield f"### {kind.name} rules"
+    yield ""
+    yield from (f"- `{rule.field}`: {rule.message}" for rule in kind.rules)
+    yield ""
+    yield f"### {kind.name} status"
+    yield ""
+    yield from _table(structural(kind.status), with_default=False)
+    yield ""
+    yield f"### Columns of `kubectl get {kind.short}`"
+    yield ""
+    yield "| column | meaning |"
+    yield "|---|---|"
+    yield from (f"| {column.name}{' (`-o wide`)' if column.wide else ''} | {column.text} |" for column in kind.columns)
+    yield ""
 
 
 def _table(schema: dict[str, Any], *, with_default: bool) -> Iterator[str]:

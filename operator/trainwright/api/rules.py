@@ -1,38 +1,14 @@
-"""Rules that types alone can't say, each once: as CEL for the API server and as a predicate for everyone else.
-
-`trainwright submit` and the in-memory adapter refuse what a real API server refuses, with the same words.
-"""
+"""What the types of a TrainingJob can't say."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from trainwright.api.names import DATA_DIR, MAX_JOB_NAME, RESERVED_ENV, RESERVED_ENV_PREFIXES, TAKEN_DIRS
-
-_NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
-
-
-@dataclass(frozen=True)
-class Rule:
-    """`cel` is written for the node at `at` (a dotted path, `[*]` for each item); `holds` gets that node as plain JSON."""
-
-    at: str
-    field: str
-    cel: str
-    message: str
-    holds: Callable[[Any], bool]
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A rule that an object breaks: where, and the sentence a user reads."""
-
-    field: str
-    message: str
+from trainwright.api.rule import Rule, exactly_one, folder_of_a_claim, gate_rules, not_both, short_name
+from trainwright.api.scheduling import NEED_QUEUE
 
 
 def _reserved(name: str) -> bool:
@@ -57,52 +33,15 @@ def _apart(places: list[str]) -> bool:
     return not any(after.startswith(before) for before, after in pairwise(ordered))
 
 
-def _exactly_one(at: str, names: tuple[str, ...], message: str) -> Rule:
-    listed = ", ".join(f"has(self.{name})" for name in names)
-    return Rule(
-        at=at,
-        field=at or "spec",
-        cel=f"[{listed}].filter(present, present).size() == 1",
-        message=message,
-        holds=lambda node: sum(name in node for name in names) == 1,
-    )
-
-
-def _not_both(at: str, field: str, names: tuple[str, str], message: str) -> Rule:
-    first, second = names
-    return Rule(
-        at=at,
-        field=field,
-        cel=f"!(has(self.{first}) && has(self.{second}))",
-        message=message,
-        holds=lambda node: not (first in node and second in node),
-    )
-
-
-def _folder_of_a_claim(at: str) -> Rule:
-    return Rule(
-        at=at,
-        field=f"{at}.path",
-        cel="!has(self.path) || has(self.claim)",
-        message="path is a folder of a claim, and there is no claim",
-        holds=lambda node: "path" not in node or "claim" in node,
-    )
+def _one_class(policy: str | None, placement: str | None) -> bool:
+    return policy is None or placement is None or policy == placement
 
 
 _PREFIXES = " || ".join(f"self.name.startsWith('{prefix}')" for prefix in RESERVED_ENV_PREFIXES)
 
 RULES: tuple[Rule, ...] = (
-    Rule(
-        at="",
-        field="metadata.name",
-        cel=f"self.metadata.name.size() <= {MAX_JOB_NAME} && self.metadata.name.matches('{_NAME}')",
-        message=(
-            f"metadata.name becomes part of its workers' host names: at most {MAX_JOB_NAME} characters, lower-case letters, "
-            "digits and '-', beginning with a letter"
-        ),
-        holds=lambda job: len(job["metadata"]["name"]) <= MAX_JOB_NAME and re.match(_NAME, job["metadata"]["name"]) is not None,
-    ),
-    _exactly_one(
+    short_name(MAX_JOB_NAME, "its workers' host names"),
+    exactly_one(
         "spec",
         ("recipe", "entrypoint", "command"),
         "exactly one of spec.recipe, spec.entrypoint and spec.command says what to run",
@@ -165,15 +104,15 @@ RULES: tuple[Rule, ...] = (
         message="this name belongs to the contract between the operator and the workers; choose another",
         holds=lambda env: not _reserved(env["name"]),
     ),
-    _not_both(
+    not_both(
         "spec.env[*]", "spec.env[*]", ("value", "valueFrom"), "at most one of value and valueFrom says what the variable is"
     ),
-    _exactly_one(
+    exactly_one(
         "spec.env[*].valueFrom",
         ("secretKeyRef", "configMapKeyRef", "fieldRef", "resourceFieldRef"),
         "exactly one of secretKeyRef, configMapKeyRef, fieldRef and resourceFieldRef says where the value comes from",
     ),
-    _exactly_one(
+    exactly_one(
         "spec.failurePolicy.rules[*].when",
         ("exitCodes", "signals", "causes"),
         "exactly one of exitCodes, signals and causes says which failures the rule is for",
@@ -185,15 +124,37 @@ RULES: tuple[Rule, ...] = (
         message="a rule that says Fail never restarts; limit goes with Restart or Ignore",
         holds=lambda rule: not ("limit" in rule and rule["action"] == "Fail"),
     ),
-    _exactly_one("spec.code", ("configMap", "claim"), "exactly one of configMap and claim says where the code is"),
-    _folder_of_a_claim("spec.code"),
-    _exactly_one(
+    Rule(
+        at="spec",
+        field="spec.runPolicy.schedulingPolicy.priorityClass",
+        cel=(
+            "!has(self.runPolicy) || !has(self.runPolicy.schedulingPolicy) || "
+            "!has(self.runPolicy.schedulingPolicy.priorityClass) || "
+            "!has(self.placement) || !has(self.placement.priorityClassName) || "
+            "self.placement.priorityClassName == self.runPolicy.schedulingPolicy.priorityClass"
+        ),
+        message="it is another class than spec.placement.priorityClassName; pods have one: leave one of the two out",
+        holds=lambda spec: _one_class(
+            spec.get("runPolicy", {}).get("schedulingPolicy", {}).get("priorityClass"),
+            spec.get("placement", {}).get("priorityClassName"),
+        ),
+    ),
+    Rule(
+        at="spec.runPolicy.schedulingPolicy",
+        field="spec.runPolicy.schedulingPolicy.queue",
+        cel=f"!has(self.provider) || !(self.provider in {[str(one) for one in NEED_QUEUE]}) || has(self.queue)",
+        message=f"it is missing; {' and '.join(NEED_QUEUE)} take no job without the name of a queue",
+        holds=lambda policy: policy.get("provider") not in NEED_QUEUE or "queue" in policy,
+    ),
+    exactly_one("spec.code", ("configMap", "claim"), "exactly one of configMap and claim says where the code is"),
+    folder_of_a_claim("spec.code"),
+    exactly_one(
         "spec.data[*]",
         ("builtin", "claim", "configMap", "uri"),
         "exactly one of builtin, claim, configMap and uri says where the data is",
     ),
-    _folder_of_a_claim("spec.data[*]"),
-    _not_both(
+    folder_of_a_claim("spec.data[*]"),
+    not_both(
         "spec.data[*]",
         "spec.data[*].mountPath",
         ("mountPath", "builtin"),
@@ -216,7 +177,7 @@ RULES: tuple[Rule, ...] = (
         message="two entries are mounted at the same mountPath, or one inside the other (unset, it is /data/<name>)",
         holds=lambda entries: _apart([_place(entry) for entry in entries if "builtin" not in entry]),
     ),
-    _exactly_one("spec.workspace", ("claim", "size", "uri"), "exactly one of claim, size and uri says where results live"),
+    exactly_one("spec.workspace", ("claim", "size", "uri"), "exactly one of claim, size and uri says where results live"),
     Rule(
         at="spec.workspace",
         field="spec.workspace.uri",
@@ -240,52 +201,11 @@ RULES: tuple[Rule, ...] = (
             or (spec["framework"] != "none" and not ("command" in spec and "image" in spec))
         ),
     ),
-    _not_both(
+    not_both(
         "spec.checkpoint",
         "spec.checkpoint",
         ("everySteps", "everySeconds"),
         "at most one of everySteps and everySeconds says when to save",
     ),
+    *gate_rules("spec.publish.gates[*]"),
 )
-
-NAMED_LISTS = ("env", "data")
-"""Lists of the spec whose entries have names, each its own: `x-kubernetes-list-map-keys` in the schema."""
-
-MUTABLE = ("runPolicy",)
-"""Fields of the spec that may change while the job lives; changing any other is refused."""
-
-
-def immutable_message(field: str) -> str:
-    return f"spec.{field} cannot change once the job exists; delete the job and create it anew"
-
-
-def broken(job: dict[str, Any]) -> Iterator[Broken]:
-    """The rules that a job breaks. Its types must have been checked before."""
-    for field in NAMED_LISTS:
-        names: set[str] = set()
-        for index, item in enumerate(job["spec"].get(field, [])):
-            if item["name"] in names:
-                yield Broken(field=f"spec.{field}[{index}]", message=f"there is an entry called {item['name']} before this one")
-            names.add(item["name"])
-    for rule in RULES:
-        for place, node in _nodes(job, rule.at):
-            if not rule.holds(node):
-                yield Broken(field=rule.field.replace("[*]", place) if place else rule.field, message=rule.message)
-
-
-def changed(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Broken]:
-    """The immutable fields in which two versions of a spec differ."""
-    for field in sorted(old.keys() | new.keys()):
-        if field not in MUTABLE and old.get(field) != new.get(field):
-            yield Broken(field=f"spec.{field}", message=immutable_message(field))
-
-
-def _nodes(job: dict[str, Any], at: str) -> Iterator[tuple[str, Any]]:
-    """The nodes at a place, each with the index of the list item that it lies in (empty outside of lists)."""
-    found: list[tuple[str, Any]] = [("", job)]
-    for part in [part for part in at.split(".") if part]:
-        name = part.removesuffix("[*]")
-        found = [(place, node[name]) for place, node in found if name in node]
-        if part.endswith("[*]"):
-            found = [(f"[{index}]", item) for _, items in found for index, item in enumerate(items)]
-    yield from found

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
-from trainwright.api.model import DNS_LABEL_PATTERN, Model, Name, ObjectName, Quantity
-from trainwright.api.names import MAX_WORKERS
+from trainwright.api.model import DNS_LABEL_PATTERN, ExtendedResource, Model, Name, ObjectName, Quantity
+from trainwright.api.names import GPU, MAX_WORKERS
 from trainwright.api.policies import FailurePolicy, RunPolicy
 
 Word = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
@@ -26,6 +26,7 @@ LabelKey = Annotated[
         pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$", min_length=1, max_length=317
     ),
 ]
+MetricName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_./-]*$", max_length=128)]
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$", max_length=128)]
 
 
@@ -103,7 +104,14 @@ class Resources(Model):
         default=0,
         ge=0,
         le=64,
-        description="GPUs (nvidia.com/gpu) of a worker. torch and horovod start a rank for each; others one for all.",
+        description="GPUs of a worker, or parts (gpuResource). torch and horovod start a rank for each; others one for all.",
+    )
+    gpu_resource: ExtendedResource = Field(
+        default=GPU,
+        description=(
+            "The resource that they are asked for as: what the nodes' device plugin offers, such as amd.com/gpu, "
+            "nvidia.com/gpu.shared (time slices) or nvidia.com/mig-1g.10gb (a part of a GPU)."
+        ),
     )
     cpu: Quantity | None = Field(
         default=None, description="CPU cores, such as 4 or 500m. Also sets the thread count of math libraries."
@@ -118,7 +126,9 @@ class KeyReference(Model):
     """One key of a Secret or ConfigMap in the job's namespace."""
 
     name: ObjectName = Field(description="Name of the Secret or ConfigMap.")
-    key: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(description="Key in it.")
+    key: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)] = Field(
+        description="Key in it."
+    )
     optional: bool = Field(default=False, description="True: a worker starts without the variable where there is no such key.")
 
 
@@ -262,6 +272,31 @@ class Checkpoint(Model):
     )
 
 
+class Gate(Model):
+    """One metric that a version must reach. At least one bound. A version without the metric is refused."""
+
+    metric: MetricName = Field(description="Name in the artifact's manifest, such as accuracy.")
+    min: float | None = Field(default=None, description="The least that is accepted.")
+    max: float | None = Field(default=None, description="The most that is accepted, for metrics such as loss.")
+    max_drop_from_live: float | None = Field(
+        default=None, ge=0, description="By how much it may be below the live version's, measured on the same test set."
+    )
+    max_rise_from_live: float | None = Field(
+        default=None, ge=0, description="By how much it may be above the live version's, for metrics such as loss."
+    )
+
+
+class Publish(Model):
+    """Offer the artifact to a ModelDeployment of this namespace, once the job has succeeded."""
+
+    deployment: Name = Field(description="Name of the ModelDeployment. It may be made later.")
+    gates: list[Gate] = Field(
+        default_factory=list,
+        max_length=20,
+        description="Metrics that this version must reach, beside the deployment's own gates.",
+    )
+
+
 class TrainingJobSpec(Model):
     """What to train, with what, on how many workers. All but runPolicy is fixed once the job exists."""
 
@@ -325,3 +360,4 @@ class TrainingJobSpec(Model):
     run_policy: RunPolicy = Field(
         default_factory=RunPolicy, description="Restarts and clean-up.", json_schema_extra={"default": {}}
     )
+    publish: Publish | None = Field(default=None, description="Offer what was trained to a ModelDeployment.")

@@ -26,17 +26,19 @@ class Phase(StrEnum):
 
 class ConditionType(StrEnum):
     CREATED = "Created"
+    QUEUED = "Queued"
     RUNNING = "Running"
     RESTARTING = "Restarting"
     SUSPENDED = "Suspended"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
+    PUBLISHED = "Published"
 
 
 class Condition(Model):
     """One thing that is true of the job, or not, and since when."""
 
-    type: ConditionType = Field(description="Created, Running, Restarting, Suspended, Succeeded or Failed.")
+    type: ConditionType = Field(description="Created, Queued, Running, Restarting, Suspended, Succeeded, Failed or Published.")
     status: str = Field(description="True or False.", json_schema_extra={"enum": ["True", "False"]})
     reason: str = Field(description="One word for programs.")
     message: str = Field(default="", description="One sentence for people.")
@@ -120,6 +122,16 @@ class TimeSpent(Model):
     suspended_seconds: int = Field(default=0, description="Set aside on request; no part of goodput.")
 
 
+class OfferedModel(Model):
+    """What became of the artifact at the ModelDeployment that it was offered to."""
+
+    deployment: str = Field(description="The ModelDeployment.")
+    version: int | None = Field(default=None, description="The version number that it was given there.")
+    digest: str | None = Field(default=None, description="sha256 of the artifact's manifest.")
+    state: str = Field(description="Offered, Candidate, Live, Previous, Kept, Refused, RolledBack or Removed.")
+    reason: str | None = Field(default=None, description="Why, in one line.")
+
+
 class TrainingJobStatus(Model):
     """What the operator sees and does."""
 
@@ -160,6 +172,7 @@ class TrainingJobStatus(Model):
     completion_time: str | None = Field(
         default=None, description="When the job ended.", json_schema_extra={"format": "date-time"}
     )
+    model: OfferedModel | None = Field(default=None, description="What became of the artifact, where spec.publish offers it.")
     conditions: list[Condition] = Field(
         default_factory=list,
         description="What is true of the job, and since when.",

@@ -25,7 +25,7 @@ PIPE_WIDTH = 1000
 out = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH)
 err = Console(stderr=True, highlight=False)
 
-OPERATE, WATCH, LEARN, LAPTOP = "Jobs", "Watching", "Finding out", "This machine"
+OPERATE, WATCH, SERVE, LEARN, LAPTOP = "Jobs", "Watching", "Served models", "Finding out", "This machine"
 
 
 class UserError(Exception):

@@ -11,9 +11,10 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from trainwright.api.crd import training_job_crd
+from trainwright.api import crd
+from trainwright.api.kinds import KINDS, Kind
 from trainwright.api.names import OPERATOR_NAME
-from trainwright.cli.errors import CRD_FILE, INSTALL_CRD, advice
+from trainwright.cli.errors import CRD_FILES, INSTALL_CRD, advice
 from trainwright.cli.findings import Finding, ok, problem, warning
 from trainwright.cli.overview import Gpus
 from trainwright.cluster.port import (
@@ -45,6 +46,7 @@ SCHEDULERS = {
     "kueue.x-k8s.io": ("Workload", "Kueue"),
     "scheduling.volcano.sh": ("PodGroup", "Volcano"),
     "scheduling.x-k8s.io": ("PodGroup", "coscheduling (scheduler-plugins)"),
+    "scheduling.run.ai": ("PodGroup", "KAI"),
     "scheduling.k8s.io": ("PodGroup", "Kubernetes' own PodGroup"),
 }
 
@@ -87,25 +89,29 @@ def _version(version: str) -> Finding:
 
 
 async def definition(cluster: Inspectable) -> list[Finding]:
-    """Whether the CRD is there, served, and this version's."""
-    ours = training_job_crd()
+    """Whether our kinds are there, served, and this version's."""
+    wrong = [found for kind in KINDS.values() if (found := await _definition(cluster, kind)) is not None]
+    return wrong or [ok("crd", f"{' and '.join(f'{name}s' for name in KINDS)} are defined as this version defines them")]
+
+
+async def _definition(cluster: Inspectable, kind: Kind) -> Finding | None:
+    ours = crd.definition(kind)
+    what = f"{kind.name}s"
     try:
         there = await cluster.get(CRDS, ours["metadata"]["name"])
     except NotFound:
-        return [problem("crd", "this cluster has no TrainingJobs", INSTALL_CRD)]
+        return problem("crd", f"this cluster has no {what}", INSTALL_CRD)
     conditions = {one["type"]: one["status"] for one in there.get("status", {}).get("conditions") or []}
     if conditions.get("Established") != "True":
-        return [problem("crd", "TrainingJobs are defined and not served", f"kubectl describe crd {ours['metadata']['name']}")]
+        return problem("crd", f"{what} are defined and not served", f"kubectl describe crd {ours['metadata']['name']}")
     differs = [name for name in ("versions", "names", "scope") if not _says(there["spec"].get(name), ours["spec"][name])]
     if differs:
-        return [
-            warning(
-                "crd",
-                f"TrainingJobs are defined by another version of Trainwright than this command's ({', '.join(differs)} differ)",
-                f"if this version is the newer one: kubectl apply --server-side --force-conflicts -f {CRD_FILE}",
-            )
-        ]
-    return [ok("crd", "TrainingJobs are defined as this version defines them")]
+        return warning(
+            "crd",
+            f"{what} are defined by another version of Trainwright than this command's ({', '.join(differs)} differ)",
+            f"if this version is the newer one: kubectl apply --server-side --force-conflicts -f {CRD_FILES}",
+        )
+    return None
 
 
 def _says(there: Any, ours: Any) -> bool:

@@ -111,6 +111,7 @@ def status(
 
 @app.command(rich_help_panel=WATCH)
 def top(
+    gpus: Annotated[bool, typer.Option("--gpus", help="Who holds which GPUs, and the queue in its order.")] = False,
     once: Annotated[bool, typer.Option("--once", help="Print once and leave, as without a terminal.")] = False,
     everywhere: AllNamespaces = False,
     output: Format = Output.TABLE,
@@ -121,7 +122,7 @@ def top(
     """Watch all jobs: progress, speed, goodput, GPUs in use, and what waits for what. Ctrl-C leaves."""
     from trainwright.cli import top as work
 
-    work.top(namespace, kubeconfig, context, everywhere=everywhere, output=output, once=once)
+    work.top(namespace, kubeconfig, context, gpus=gpus, everywhere=everywhere, output=output, once=once)
 
 
 @app.command(rich_help_panel=WATCH)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from trainwright.cli.app import app
-from trainwright.cluster.port import NAMESPACES, TRAINING_JOBS
+from trainwright.cluster.port import MODEL_DEPLOYMENTS, NAMESPACES, TRAINING_JOBS
 
 if TYPE_CHECKING:
     from trainwright.cluster.kube import KubeCluster
@@ -41,6 +41,16 @@ def complete_jobs(ctx: typer.Context, incomplete: str) -> list[str]:
 
     async def names(cluster: KubeCluster) -> list[str]:
         listed = await cluster.list(TRAINING_JOBS, ctx.params.get("namespace") or cluster.namespace)
+        return [raw["metadata"]["name"] for raw in listed.items]
+
+    return _starting(incomplete, _ask(ctx, names))
+
+
+def complete_deployments(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of the ModelDeployments in the namespace that the command line names so far."""
+
+    async def names(cluster: KubeCluster) -> list[str]:
+        listed = await cluster.list(MODEL_DEPLOYMENTS, ctx.params.get("namespace") or cluster.namespace)
         return [raw["metadata"]["name"] for raw in listed.items]
 
     return _starting(incomplete, _ask(ctx, names))

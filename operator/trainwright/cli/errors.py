@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from trainwright.cluster.port import ClusterError, Forbidden, NotFound
 
-CRD_FILE = "manifests/crds/trainwright.dev_trainingjobs.yaml"
-INSTALL_CRD = f"install it: kubectl apply -f {CRD_FILE}"
+CRD_FILES = "manifests/crds/"
+INSTALL_CRD = f"install it: kubectl apply -f {CRD_FILES}"
 
 
 def advice(error: ClusterError) -> str:

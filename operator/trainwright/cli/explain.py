@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from trainwright.api.job import KIND
+from trainwright.api.kinds import KINDS
 from trainwright.api.names import API_VERSION
 from trainwright.cli.app import Output, emit, show
 from trainwright.cli.fields import Field, find, kinds, paths, recipes
@@ -23,7 +23,7 @@ def explain(what: str | None, *, recursive: bool, output: Output) -> None:
         if output is Output.TABLE:
             show(_contents(), width=TEXT_WIDTH)
         else:
-            emit({"apiVersion": API_VERSION, "kind": KIND, "fields": paths(), "recipes": list(recipes())}, output)
+            emit({"apiVersion": API_VERSION, "kinds": list(KINDS), "fields": paths(), "recipes": list(recipes())}, output)
         return
     field = find(what)
     if output is Output.TABLE:
@@ -33,7 +33,7 @@ def explain(what: str | None, *, recursive: bool, output: Output) -> None:
 
 
 def _contents() -> RenderableType:
-    parts: list[RenderableType] = [Text.assemble((KIND, "bold"), f"  {API_VERSION}")]
+    parts: list[RenderableType] = [Text.assemble((" and ".join(KINDS), "bold"), f"  {API_VERSION}")]
     for top in kinds():
         parts += [Text(""), Text(top.path, "bold"), _list(top.fields, below=top.path)]
     parts += [Text(""), Text("recipes", "bold")]

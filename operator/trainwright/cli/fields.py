@@ -14,11 +14,8 @@ from functools import cache
 from typing import Any
 
 from trainwright.api.crd import structural
-from trainwright.api.job import KIND
+from trainwright.api.kinds import KINDS, MODEL_DEPLOYMENT, TRAINING_JOB, Kind
 from trainwright.api.recipes import known
-from trainwright.api.rules import MUTABLE, RULES
-from trainwright.api.spec import TrainingJobSpec
-from trainwright.api.status import TrainingJobStatus
 from trainwright.cli.app import UserError
 
 _LIMITS = {
@@ -79,10 +76,17 @@ class Field:
 
 @cache
 def kinds() -> tuple[Field, ...]:
-    """The top of every kind's fields: spec and status."""
-    spec = structural(TrainingJobSpec) | {"description": f"What a {KIND} asks for. " + _first_line(TrainingJobSpec)}
-    status = structural(TrainingJobStatus) | {"description": f"What the operator says of a {KIND}: nobody else writes it."}
-    return _field("spec", spec, required=True), _field("status", status, required=False)
+    """The top of every kind's fields: spec and status. Those of a TrainingJob need no prefix."""
+    tops = []
+    for kind in KINDS.values():
+        spec = structural(kind.spec) | {"description": f"What a {kind.name} asks for. " + _first_line(kind.spec)}
+        status = structural(kind.status) | {"description": f"What the operator says of a {kind.name}: nobody else writes it."}
+        tops += [_field(f"{_prefix(kind)}spec", spec, required=True), _field(f"{_prefix(kind)}status", status, required=False)]
+    return tuple(tops)
+
+
+def _prefix(kind: Kind) -> str:
+    return "" if kind is TRAINING_JOB else f"{kind.short}."
 
 
 @cache
@@ -100,13 +104,15 @@ def find(asked: str) -> Field:
     """The field or recipe of that name: a whole path, or the end of one that only one field has. Raises `UserError`."""
     everything = [field for top in (*kinds(), *recipes().values()) for field in top.walk()]
     wanted = _plain(asked)
-    for prefix in (f"{KIND.lower()}.", "tj."):
-        wanted = wanted.removeprefix(prefix)
+    for kind in KINDS.values():
+        for name in (kind.name.lower(), kind.short):
+            wanted = _prefix(kind) + wanted.removeprefix(f"{name}.") if wanted.startswith(f"{name}.") else wanted
     exact = [field for field in everything if _plain(field.path) == wanted]
     ends = exact or [field for field in everything if re.search(rf"[./]{re.escape(wanted)}$", _plain(field.path))]
-    # Who asks for `checkpoint` means the field to set, not the bookkeeping of the same name.
-    if len(ends) > 1 and len(set_by_user := [field for field in ends if not field.path.startswith("status")]) == 1:
-        ends = set_by_user
+    # Who asks for `image` means the job's, and who asks for `checkpoint` the field to set, not the bookkeeping of the same name.
+    for set_aside in (_prefix(MODEL_DEPLOYMENT), "status"):
+        if len(ends) > 1 and (left := [field for field in ends if not field.path.startswith(set_aside)]):
+            ends = left if set_aside != "status" or len(left) == 1 else ends
     if len(ends) == 1:
         return ends[0]
     if ends:
@@ -146,23 +152,34 @@ def _field(path: str, node: dict[str, Any], *, required: bool, remarks: tuple[st
         required=required,
         default=node.get("default"),
         allowed=tuple(str(one) for one in _words(node)),
-        limits={key: node[key] for key in _LIMITS if key in node},
+        limits=_limits(node),
         description=node.get("description", ""),
         remarks=remarks or tuple(_remarks(path)),
         fields=tuple(_field(f"{inside}.{name}", one, required=name in needed) for name, one in below.items()),
     )
 
 
+def _limits(node: dict[str, Any]) -> dict[str, Any]:
+    """Bounds by JSON Schema's names; where Kubernetes has a flag for an open bound, the bound itself."""
+    limits = {key: node[key] for key in _LIMITS if key in node}
+    for flag, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if limits.get(flag) is True:
+            limits[flag] = limits.pop(bound)
+    return limits
+
+
 def _remarks(path: str) -> Iterator[str]:
     """What goes beyond the types: rules on this field, and whether it may change."""
-    plain = _plain(path)
-    for rule in RULES:
+    kind = MODEL_DEPLOYMENT if path.startswith(_prefix(MODEL_DEPLOYMENT)) else TRAINING_JOB
+    inside = path.removeprefix(_prefix(kind))
+    plain = _plain(inside)
+    for rule in kind.rules:
         if plain in (_plain(rule.field), _plain(rule.at)):
             yield rule.message
-    parts = path.split(".")
+    parts = inside.split(".")
     if len(parts) > 1 and parts[0] == "spec":
-        fixed = parts[1].removesuffix("[]") not in MUTABLE
-        yield "fixed once the job exists" if fixed else "may change while the job lives"
+        fixed = parts[1].removesuffix("[]") in kind.fixed or inside.startswith(tuple(f"spec.{path}" for path in kind.fixed_below))
+        yield f"fixed once the {kind.what} exists" if fixed else f"may change while the {kind.what} lives"
 
 
 def _type(node: dict[str, Any]) -> str:

@@ -8,14 +8,15 @@ from pathlib import Path
 import typer
 
 from trainwright.api.job import KIND, parse
+from trainwright.api.kinds import KINDS
 from trainwright.api.names import claim_name, remote_folder
 from trainwright.cli.app import Output, UserError, emit, note, out, whole
 from trainwright.cli.connect import connected
 from trainwright.cli.files import read_objects
 from trainwright.cli.follow import follow_job, get_job
-from trainwright.cluster.port import CLAIMS, CONFIG_MAPS, TRAINING_JOBS, Invalid, NotFound, Object
+from trainwright.cluster.port import CLAIMS, CONFIG_MAPS, MODEL_DEPLOYMENTS, TRAINING_JOBS, Invalid, NotFound, Object
 
-_SUBMITTABLE = {resource.kind: resource for resource in (TRAINING_JOBS, CONFIG_MAPS, CLAIMS)}
+_SUBMITTABLE = {resource.kind: resource for resource in (TRAINING_JOBS, MODEL_DEPLOYMENTS, CONFIG_MAPS, CLAIMS)}
 
 
 def submit(
@@ -31,8 +32,10 @@ async def _submit(
     objects: list[Object], namespace: str | None, kubeconfig: Path | None, context: str | None, *, follow: bool, output: Output
 ) -> None:
     jobs = [obj for obj in objects if obj["kind"] == KIND]
-    if not jobs:
-        raise UserError("the file holds no TrainingJob")
+    if follow and not jobs:
+        raise UserError("--follow follows a TrainingJob, and the file holds none")
+    if not any(obj["kind"] in KINDS for obj in objects):
+        raise UserError(f"the file holds no {' and no '.join(KINDS)}")
     for obj in objects:
         if obj["kind"] not in _SUBMITTABLE:
             raise UserError(
@@ -61,6 +64,8 @@ async def _submit(
                 out.print(f"{obj['kind'].lower()} {obj['metadata']['name']} submitted", soft_wrap=True)
         if output is not Output.TABLE:
             emit({"apiVersion": "v1", "kind": "List", "items": [whole(raw) for raw in stored]}, output)
+            return
+        if not jobs:
             return
         first = jobs[0]["metadata"]
         if not follow:

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 from rich.markup import escape
 
-from trainwright.api.errors import InvalidJob
-from trainwright.cli import chaos, commands
+from trainwright.api.errors import InvalidSpec
+from trainwright.cli import chaos, commands, serving_commands
 from trainwright.cli.app import UserError, app, err
 from trainwright.cli.errors import advice
 from trainwright.cluster.port import ClusterError
 
 # Importing them is what adds their commands.
-COMMANDS = (commands, chaos)
+COMMANDS = (commands, chaos, serving_commands)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app(args=arguments)
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-    except InvalidJob as error:
+    except InvalidSpec as error:
         for one in error.errors:
             _say(str(one))
         return 2

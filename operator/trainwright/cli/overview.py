@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainwright.api.job import read_status
-from trainwright.api.names import JOB_LABEL
+from trainwright.api.names import JOB_LABEL, is_gpu
 from trainwright.api.status import Phase
 from trainwright.cluster.port import Object
 from trainwright.observe.times import seconds
 from trainwright.plan.accounting import goodput, held_so_far, so_far
 
-GPU = "nvidia.com/gpu"
 NOT_SEEN = "no operator has looked at it yet; `trainwright doctor` says whether one runs"
 _ACTIVE = (Phase.RUNNING, Phase.RESTARTING, Phase.STARTING, Phase.QUEUED, None, Phase.SUSPENDED)
 
@@ -31,7 +30,7 @@ class Gpus:
     def count(cls, nodes: Iterable[Object], pods: Iterable[Object]) -> Gpus:
         ready = {node["metadata"]["name"]: node for node in nodes if node_ready(node)}
         return cls(
-            capacity=sum(_whole(node.get("status", {}).get("allocatable", {}).get(GPU)) for node in ready.values()),
+            capacity=sum(_gpus(node.get("status", {}).get("allocatable")) for node in ready.values()),
             in_use=sum(pod_gpus(pod) for pod in pods if pod.get("spec", {}).get("nodeName") in ready),
             not_ready=tuple(sorted(node["metadata"]["name"] for node in nodes if not node_ready(node))),
         )
@@ -175,7 +174,7 @@ def pod_gpus(pod: Object) -> int:
         return 0
     spec = pod["spec"]
     asked = [
-        [_whole(one.get("resources", {}).get("limits", {}).get(GPU)) for one in spec.get(kind) or []]
+        [_gpus(one.get("resources", {}).get("limits")) for one in spec.get(kind) or []]
         for kind in ("containers", "initContainers")
     ]
     # Init containers run one after another, before the others.
@@ -191,6 +190,11 @@ def _order(row: Row) -> tuple[int, int, str, str]:
 def _ago(time: str | None, now: float) -> int | None:
     at = seconds(time)
     return None if at is None else max(0, int(now - at))
+
+
+def _gpus(amounts: Mapping[str, Any] | None) -> int:
+    """GPUs, and parts of them that are given out as such, each as one."""
+    return sum(_whole(amount) for name, amount in (amounts or {}).items() if is_gpu(name))
 
 
 def _whole(quantity: Any) -> int:

@@ -107,6 +107,9 @@ def _facts(status: TrainingJobStatus) -> RenderableType:
         rows.append(("restarts", f"{restarts.total} ({restarts.failure} failures, {restarts.infrastructure} infrastructure)"))
     if status.phase_since:
         rows.append(("time", _time(status)))
+    if model := status.model:
+        number = f" version {model.version}" if model.version else ""
+        rows.append(("model", f"{model.deployment}{number}: {model.state}" + (f" ({model.reason})" if model.reason else "")))
     for row in rows:
         grid.add_row(row[0], Text(row[1], overflow="fold"))
     return grid

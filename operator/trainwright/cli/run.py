@@ -13,10 +13,10 @@ from rich.text import Text
 
 from trainwright.api.job import read_status
 from trainwright.api.status import Phase, TrainingJobStatus
-from trainwright.cli.app import UserError, err, out
+from trainwright.cli.app import UserError, err, note, out
 from trainwright.cli.files import one_job
 from trainwright.cli.render import job_view
-from trainwright.cluster.port import TRAINING_JOBS, Object
+from trainwright.cluster.port import MODEL_DEPLOYMENTS, TRAINING_JOBS, Object
 from trainwright.local.paths import NotACheckout
 from trainwright.local.runner import NAMESPACE, RUNNABLE, AlreadyRunning, LocalRun
 
@@ -25,6 +25,10 @@ LOG_SECONDS = 0.2
 
 def run(file: Path, directory: Path, *, quiet: bool) -> None:
     job, others = one_job(file)
+    served = [obj for obj in others if obj["kind"] == MODEL_DEPLOYMENTS.kind]
+    others = [obj for obj in others if obj not in served]
+    for obj in served:
+        note(f"{obj['kind']} {obj['metadata']['name']} is left out: serving needs a cluster, such as that of `trainwright up`")
     for obj in others:
         if obj["kind"] not in RUNNABLE:
             raise UserError(

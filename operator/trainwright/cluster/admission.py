@@ -1,4 +1,4 @@
-"""What an API server does to a TrainingJob before it stores it: check, default, refuse changes to what is fixed.
+"""What an API server does to an object of ours before it stores it: check, default, refuse changes to what is fixed.
 
 The in-memory adapter uses it with the very models, rules and schema that the CRD is generated from.
 """
@@ -6,36 +6,35 @@ The in-memory adapter uses it with the very models, rules and schema that the CR
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 from trainwright.api.crd import structural
-from trainwright.api.errors import InvalidJob
-from trainwright.api.job import KIND, check
-from trainwright.api.rules import changed
-from trainwright.api.spec import TrainingJobSpec
+from trainwright.api.errors import InvalidSpec
+from trainwright.api.kinds import KINDS, Kind
 from trainwright.cluster.port import Invalid, Object
 
-_SCHEMA = structural(TrainingJobSpec)
+_SCHEMAS = {kind.name: structural(kind.spec) for kind in KINDS.values()}
 
 
-def training_job(new: Object, old: Object | None) -> Object:
-    """The job to store. Raises `Invalid` with every reason, as an API server words it."""
+def admitted(kind: Kind, new: Object, old: Object | None) -> Object:
+    """The object to store. Raises `Invalid` with every reason, as an API server words it."""
     try:
-        check(new)
-    except InvalidJob as error:
+        kind.check(new)
+    except InvalidSpec as error:
         raise Invalid(_refusal(new, [str(one) for one in error.errors])) from None
-    stored = {**new, "spec": _defaulted(new["spec"], _SCHEMA)}
-    if old is not None and (fixed := list(changed(old["spec"], stored["spec"]))):
+    stored = {**new, "spec": _defaulted(new["spec"], _SCHEMAS[kind.name])}
+    if old is not None and (fixed := list(kind.changed(old["spec"], stored["spec"]))):
         raise Invalid(_refusal(new, [f"{one.field}: {one.message}" for one in fixed]))
     return stored
 
 
-ADMISSION = {KIND: training_job}
+ADMISSION = {kind.name: partial(admitted, kind) for kind in KINDS.values()}
 
 
-def _refusal(job: Object, reasons: list[str]) -> str:
-    name = job.get("metadata", {}).get("name", "")
-    return f'{KIND} "{name}" is invalid: {"; ".join(reasons)}'
+def _refusal(obj: Object, reasons: list[str]) -> str:
+    name = obj.get("metadata", {}).get("name", "")
+    return f'{obj["kind"]} "{name}" is invalid: {"; ".join(reasons)}'
 
 
 def _defaulted(value: Any, schema: dict[str, Any]) -> Any:

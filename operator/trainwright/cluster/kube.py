@@ -19,14 +19,10 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import yaml
 
+from trainwright.cluster.answers import answered_error
 from trainwright.cluster.port import (
     PODS,
-    AlreadyExists,
     ClusterError,
-    Conflict,
-    Forbidden,
-    Gone,
-    Invalid,
     NotFound,
     Object,
     ObjectList,
@@ -39,6 +35,8 @@ if TYPE_CHECKING:
     from kubernetes.aio import client
 
 REQUEST_TIMEOUT_SECONDS = 30.0
+# Of a request to a pod, with megabytes in it.
+POD_TIMEOUT_SECONDS = 300.0
 # The server ends a watch after this time and we resume; a connection that has silently died is found no later than this.
 WATCH_TIMEOUT_SECONDS = 240
 MAX_CONNECTIONS = 64
@@ -128,9 +126,14 @@ class KubeCluster:
         return await self._json("GET", resource, resource.path(namespace, name))
 
     async def list(
-        self, resource: Resource, namespace: str | None = None, *, labels: Mapping[str, str] | None = None
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        labels: Mapping[str, str] | None = None,
+        without: Mapping[str, str] | None = None,
     ) -> ObjectList:
-        params = {**_selector(labels), "limit": str(LIST_PAGE)}
+        params = {**_selector(labels, without), "limit": str(LIST_PAGE)}
         items: list[Object] = []
         while True:
             page = await self._json("GET", resource, resource.path(namespace), params=params, verb="list")
@@ -147,10 +150,11 @@ class KubeCluster:
         namespace: str | None = None,
         *,
         labels: Mapping[str, str] | None = None,
+        without: Mapping[str, str] | None = None,
         resource_version: str,
     ) -> AsyncIterator[WatchEvent]:
         params = {
-            **_selector(labels),
+            **_selector(labels, without),
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": resource_version,
@@ -163,11 +167,11 @@ class KubeCluster:
             ) as response:
                 self._saw("watch", resource, response.status)
                 if response.status >= 400:
-                    raise _error(response.status, await response.text(), response.headers)
+                    raise answered_error(response.status, await response.text(), response.headers)
                 async for line in response.content:
                     event = json.loads(line)
                     if event["type"] == "ERROR":
-                        raise _error(int(event["object"].get("code", 500)), json.dumps(event["object"]), {})
+                        raise answered_error(int(event["object"].get("code", 500)), json.dumps(event["object"]), {})
                     yield WatchEvent(WatchType(event["type"]), event["object"])
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._saw("watch", resource, 0)
@@ -235,11 +239,30 @@ class KubeCluster:
         try:
             async with self._session.get(url, params=params, headers=await self._headers(), timeout=timeout) as response:
                 if response.status >= 400:
-                    raise _error(response.status, await response.text(), response.headers)
+                    raise answered_error(response.status, await response.text(), response.headers)
                 async for chunk in response.content.iter_any():
                     yield chunk
         except (aiohttp.ClientError, OSError) as error:
             raise ClusterError(f"log of {name} broke off: {_reason(error)}") from error
+
+    async def ask_pod(
+        self, method: str, name: str, namespace: str, port: int, path: str, *, data: bytes | None, headers: Mapping[str, str]
+    ) -> tuple[int, bytes]:
+        """What a pod answers over HTTP, asked through the API server, which keeps an `Authorization` for itself."""
+        url = self._url(PODS.path(namespace, f"{name}:{port}", f"proxy{path}"))
+        timeout = aiohttp.ClientTimeout(total=POD_TIMEOUT_SECONDS, connect=10)
+        try:
+            async with self._session.request(
+                method, url, data=data, headers={**await self._headers(), **headers}, timeout=timeout
+            ) as response:
+                self._saw("proxy", PODS, response.status)
+                content = await response.read()
+                if response.status >= 400 and b'"kind":"Status"' in content:
+                    raise answered_error(response.status, content.decode(errors="replace"), response.headers)
+                return response.status, content
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._saw("proxy", PODS, 0)
+            raise ClusterError(f"no answer from {name} through {self.configuration.host}: {_reason(error)}") from error
 
     async def version(self) -> str:
         answer = json.loads(await self._request("GET", None, "/version", verb="get"))
@@ -329,7 +352,9 @@ class KubeCluster:
                 self._saw(verb, resource, response.status)
                 content = await response.read()
                 if response.status >= 400:
-                    raise _error(response.status, content.decode(errors="replace"), response.headers, creating=method == "POST")
+                    raise answered_error(
+                        response.status, content.decode(errors="replace"), response.headers, creating=method == "POST"
+                    )
                 return content
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._saw(verb, resource, 0)
@@ -362,8 +387,10 @@ def _no_such_context(kubeconfig: Path | str | None, wanted: str | None) -> str:
     return f"there is no context {wanted} in {kubeconfig or 'the kubeconfig'}; its contexts are: {', '.join(names) or 'none'}"
 
 
-def _selector(labels: Mapping[str, str] | None) -> dict[str, str]:
-    return {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())} if labels else {}
+def _selector(labels: Mapping[str, str] | None, without: Mapping[str, str] | None) -> dict[str, str]:
+    terms = [f"{key}={value}" for key, value in (labels or {}).items()]
+    terms += [f"{key}!={value}" for key, value in (without or {}).items()]
+    return {"labelSelector": ",".join(terms)} if terms else {}
 
 
 def _namespace(obj: Object) -> str | None:
@@ -373,21 +400,3 @@ def _namespace(obj: Object) -> str | None:
 
 def _reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
-
-
-def _error(code: int, body: str, headers: Mapping[str, str], *, creating: bool = False) -> ClusterError:
-    """The port's error for an HTTP answer, with the API server's own message."""
-    reason = ""
-    try:
-        answer: Any = json.loads(body)
-        message, reason = str(answer.get("message") or body), str(answer.get("reason") or "")
-    except (ValueError, AttributeError):
-        message = body.strip() or f"HTTP {code}"
-    retry_after = headers.get("Retry-After", "")
-    kinds: dict[int, type[ClusterError]] = {404: NotFound, 409: Conflict, 410: Gone, 400: Invalid, 422: Invalid, 403: Forbidden}
-    kind = (
-        AlreadyExists
-        if code == 409 and (reason == "AlreadyExists" or (creating and not reason))
-        else kinds.get(code, ClusterError)
-    )
-    return kind(message, status=code, retry_after=float(retry_after) if retry_after.isdigit() else None)

@@ -17,7 +17,9 @@ from typing import Any
 from trainwright.cluster.port import (
     CRDS,
     DEPLOYMENTS,
+    JOBS,
     LEASES,
+    MODEL_DEPLOYMENTS,
     PODS,
     STORAGE_CLASSES,
     TRAINING_JOBS,
@@ -47,21 +49,32 @@ LogSource = Callable[[str, str, int | None], Awaitable[str]]
 HISTORY = 10_000
 # The API server that this adapter behaves like.
 VERSION = "v1.36.0"
-_SERVED = (TRAINING_JOBS, CRDS, STORAGE_CLASSES, LEASES, DEPLOYMENTS)
+_SERVED = (TRAINING_JOBS, MODEL_DEPLOYMENTS, CRDS, STORAGE_CLASSES, LEASES, DEPLOYMENTS, JOBS)
 _WITH_STATUS = {
     "Pod",
     "Node",
     "PersistentVolume",
     "PersistentVolumeClaim",
     "TrainingJob",
+    "ModelDeployment",
+    "Deployment",
+    "Job",
     "CustomResourceDefinition",
     "Namespace",
+}
+# Of groups that have a kind of that name with the subresource, and others that have one without.
+_STATUS_OF = {
+    ("scheduling.k8s.io", "PodGroup"),
+    ("scheduling.x-k8s.io", "PodGroup"),
+    ("scheduling.run.ai", "PodGroup"),
+    ("kueue.x-k8s.io", "Workload"),
 }
 _Key = tuple[str, str, str]
 
 
-def _now() -> str:
-    return rfc3339(time.time())
+def _has_status(resource: Resource) -> bool:
+    """Whether status is written apart from all else."""
+    return resource.kind in _WITH_STATUS or (resource.group, resource.kind) in _STATUS_OF
 
 
 class MemoryCluster:
@@ -77,7 +90,9 @@ class MemoryCluster:
         admission: Mapping[str, Admission] | None = None,
         serves: Sequence[Resource] = (),
         access: Access = lambda *_: True,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self._clock = clock
         self.namespace = "default"
         self._served = (*_SERVED, *serves)
         self._access = access
@@ -99,9 +114,14 @@ class MemoryCluster:
         return copied(self._find(resource, name, namespace))
 
     async def list(
-        self, resource: Resource, namespace: str | None = None, *, labels: Mapping[str, str] | None = None
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        labels: Mapping[str, str] | None = None,
+        without: Mapping[str, str] | None = None,
     ) -> ObjectList:
-        items = [copied(obj) for obj in self._of(resource, namespace) if _selected(obj, labels)]
+        items = [copied(obj) for obj in self._of(resource, namespace) if _selected(obj, labels, without)]
         return ObjectList(items=items, resource_version=str(self._version))
 
     async def watch(
@@ -110,6 +130,7 @@ class MemoryCluster:
         namespace: str | None = None,
         *,
         labels: Mapping[str, str] | None = None,
+        without: Mapping[str, str] | None = None,
         resource_version: str,
     ) -> AsyncIterator[WatchEvent]:
         seen = int(resource_version)
@@ -124,7 +145,7 @@ class MemoryCluster:
                     continue
                 if namespace is not None and obj["metadata"].get("namespace") != namespace:
                     continue
-                if _selected(obj, labels):
+                if _selected(obj, labels, without):
                     yield WatchEvent(event.type, copied(obj))
             if changed is self._changed:
                 await changed.wait()
@@ -147,7 +168,7 @@ class MemoryCluster:
         else:
             current = self._objects[key]
             merged = _without(copied(current), _gone(before, obj))
-            if resource.kind in _WITH_STATUS:
+            if _has_status(resource):
                 obj.pop("status", None)
             stored = self._replace(resource, key, _overlay(merged, obj))
         self._applied[key, manager] = obj
@@ -164,7 +185,7 @@ class MemoryCluster:
             raise Conflict(f'Operation cannot be fulfilled on {resource.plural} "{name}": uid mismatch')
         if subresource == "status":
             patch = {"status": patch.get("status")}
-        elif resource.kind in _WITH_STATUS:
+        elif _has_status(resource):
             patch = {key: value for key, value in patch.items() if key != "status"}
         new = merge_patch(copied(current), patch)
         key = self._key(resource, name, namespace)
@@ -190,7 +211,7 @@ class MemoryCluster:
             return
         if "deletionTimestamp" not in metadata or grace < metadata.get("deletionGracePeriodSeconds", 0):
             new = copied(current)
-            new["metadata"] |= {"deletionTimestamp": _now(), "deletionGracePeriodSeconds": grace}
+            new["metadata"] |= {"deletionTimestamp": rfc3339(self._clock()), "deletionGracePeriodSeconds": grace}
             self._store(key, new, WatchType.MODIFIED)
 
     async def logs(self, name: str, namespace: str, *, container: str | None = None, tail_lines: int | None = None) -> str:
@@ -208,7 +229,7 @@ class MemoryCluster:
         kinds: dict[str, tuple[str, ...]] = {}
         for resource in self._served:
             if resource.group == group:
-                kinds[resource.version] = (*kinds.get(resource.version, ()), resource.kind)
+                kinds[resource.version] = tuple(sorted((*kinds.get(resource.version, ()), resource.kind)))
         return kinds
 
     async def may(self, verb: str, resource: Resource, namespace: str | None = None, *, subresource: str = "") -> bool:
@@ -239,10 +260,10 @@ class MemoryCluster:
 
     def _insert(self, resource: Resource, key: _Key, obj: Object) -> Object:
         obj |= {"apiVersion": resource.api_version, "kind": resource.kind}
-        if resource.kind in _WITH_STATUS:
+        if _has_status(resource):
             obj.pop("status", None)
         obj = self._admit(resource, obj, None)
-        obj["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": _now(), "generation": 1}
+        obj["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": rfc3339(self._clock()), "generation": 1}
         if resource.kind == "Pod":
             obj["status"] = {"phase": "Pending", "qosClass": "Burstable"}
         elif resource.kind == "PersistentVolumeClaim":
@@ -311,7 +332,7 @@ class MemoryCluster:
                 self._remove(key)
             elif "deletionTimestamp" not in obj["metadata"]:
                 new = copied(obj)
-                new["metadata"] |= {"deletionTimestamp": _now(), "deletionGracePeriodSeconds": grace}
+                new["metadata"] |= {"deletionTimestamp": rfc3339(self._clock()), "deletionGracePeriodSeconds": grace}
                 self._store(key, new, WatchType.MODIFIED)
 
 
@@ -339,9 +360,10 @@ def merge_patch(target: Any, patch: Any) -> Any:
     return result
 
 
-def _selected(obj: Object, labels: Mapping[str, str] | None) -> bool:
+def _selected(obj: Object, labels: Mapping[str, str] | None, without: Mapping[str, str] | None) -> bool:
     own = obj["metadata"].get("labels", {})
-    return all(own.get(key) == value for key, value in (labels or {}).items())
+    unwanted = any(own.get(key) == value for key, value in (without or {}).items())
+    return not unwanted and all(own.get(key) == value for key, value in (labels or {}).items())
 
 
 def _group_version(api_version: str) -> tuple[str, str]:

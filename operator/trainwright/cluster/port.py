@@ -47,10 +47,16 @@ NODES = Resource("Node", "nodes", namespaced=False)
 NAMESPACES = Resource("Namespace", "namespaces", namespaced=False)
 SECRETS = Resource("Secret", "secrets")
 EVENTS = Resource("Event", "events")
+PRIORITY_CLASSES = Resource("PriorityClass", "priorityclasses", "scheduling.k8s.io", namespaced=False)
 LEASES = Resource("Lease", "leases", "coordination.k8s.io")
 STORAGE_CLASSES = Resource("StorageClass", "storageclasses", "storage.k8s.io", namespaced=False)
 DEPLOYMENTS = Resource("Deployment", "deployments", "apps")
 CRDS = Resource("CustomResourceDefinition", "customresourcedefinitions", "apiextensions.k8s.io", namespaced=False)
+JOBS = Resource("Job", "jobs", "batch")
+SERVICE_ACCOUNTS = Resource("ServiceAccount", "serviceaccounts")
+NETWORK_POLICIES = Resource("NetworkPolicy", "networkpolicies", "networking.k8s.io")
+HTTP_ROUTES = Resource("HTTPRoute", "httproutes", "gateway.networking.k8s.io")
+MODEL_DEPLOYMENTS = Resource("ModelDeployment", "modeldeployments", "trainwright.dev", "v1alpha1")
 TRAINING_JOBS = Resource("TrainingJob", "trainingjobs", "trainwright.dev", "v1alpha1")
 
 
@@ -121,14 +127,19 @@ class Forbidden(ClusterError):
 
 
 class Cluster(Protocol):
-    """Every call may raise `ClusterError`. `labels` is a conjunction of equalities."""
+    """Every call may raise `ClusterError`. Objects have all of `labels`, each with its value, and none of `without`."""
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object:
         """One object. Raises `NotFound`."""
         ...
 
     async def list(
-        self, resource: Resource, namespace: str | None = None, *, labels: Mapping[str, str] | None = None
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        labels: Mapping[str, str] | None = None,
+        without: Mapping[str, str] | None = None,
     ) -> ObjectList:
         """All objects of a kind, in one namespace or (None) in all, and the resource version to watch from."""
         ...
@@ -139,6 +150,7 @@ class Cluster(Protocol):
         namespace: str | None = None,
         *,
         labels: Mapping[str, str] | None = None,
+        without: Mapping[str, str] | None = None,
         resource_version: str,
     ) -> AsyncIterator[WatchEvent]:
         """Changes after `resource_version`. Ends when the server closes the watch; raises `Gone` when too old."""

@@ -1,4 +1,4 @@
-"""`python -m trainwright.controller`: the operator as a process of its own, in a pod or on a laptop."""
+"""`trainwright-operator`: the operator as a process of its own, in a pod or on a laptop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import kopf
 from prometheus_client import disable_created_metrics
@@ -22,71 +21,14 @@ from trainwright.controller.handlers import registry_for
 from trainwright.controller.leader import Leader
 from trainwright.controller.metrics import Metrics
 from trainwright.controller.operator import Operator
+from trainwright.controller.options import arguments, settings_of
 from trainwright.controller.server import serving
 from trainwright.controller.targets import targets
-from trainwright.plan.prices import Prices, read_prices
-from trainwright.plan.types import Settings
 
 log = logging.getLogger("trainwright")
 
 # For each part, at most: a kubelet, or an impatient person, shall not have to reach for SIGKILL.
 SHUTDOWN_SECONDS = 1.5
-
-
-def arguments() -> argparse.Namespace:
-    """The operator's options; each has an environment variable, for the chart."""
-    parser = argparse.ArgumentParser(prog="trainwright-operator", description=__doc__)
-    parser.add_argument(
-        "--namespace", default=os.environ.get("TRAINWRIGHT_WATCH_NAMESPACE"), help="watch one namespace (default: all)"
-    )
-    parser.add_argument(
-        "--listen",
-        default=os.environ.get("TRAINWRIGHT_LISTEN", "0.0.0.0:8080"),
-        metavar="HOST:PORT",
-        help="where /healthz, /metrics and /targets are served",
-    )
-    parser.add_argument(
-        "--progress-interval",
-        type=float,
-        default=5.0,
-        metavar="SECONDS",
-        help="how often worker 0 of a job is asked for progress",
-    )
-    parser.add_argument("--registry", default=Settings.registry, help="where the trainer images are")
-    parser.add_argument("--tag", default=Settings.tag, help="tag of the trainer images")
-    parser.add_argument(
-        "--node-lost-after",
-        type=int,
-        default=Settings.node_lost_after,
-        metavar="SECONDS",
-        help="how long a node may be away before the pods on it are given up (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--prices",
-        type=_prices,
-        default=os.environ.get("TRAINWRIGHT_PRICES"),
-        metavar="FILE",
-        help="price table in YAML, for what jobs cost (docs/monitoring.md)",
-    )
-    parser.add_argument(
-        "--leader-elect", action="store_true", help="of several replicas one works and the others stand by, by a Lease"
-    )
-    parser.add_argument(
-        "--lease-namespace",
-        default=os.environ.get("POD_NAMESPACE", "default"),
-        metavar="NAMESPACE",
-        help="where the Lease lies (default: the operator's own namespace)",
-    )
-    parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
-    parser.add_argument("--log-format", default="text", choices=["text", "json"], help="readable lines, or an object a line")
-    return parser.parse_args()
-
-
-def _prices(path: str) -> Prices:
-    try:
-        return read_prices(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise argparse.ArgumentTypeError(f"{path}: {error}") from None
 
 
 @contextlib.asynccontextmanager
@@ -107,9 +49,7 @@ async def operate(options: argparse.Namespace) -> None:
     operator = Operator(
         cluster,
         namespace=options.namespace,
-        settings=Settings(
-            registry=options.registry, tag=options.tag, node_lost_after=options.node_lost_after, prices=options.prices
-        ),
+        settings=settings_of(options),
         metrics=metrics,
         progress_interval=options.progress_interval,
     )

@@ -11,43 +11,58 @@ from trainwright.api.job import TrainingJob
 from trainwright.api.names import JOB_LABEL
 from trainwright.cluster.port import (
     CLAIMS,
+    NETWORK_POLICIES,
     PODS,
     SERVICES,
     TRAINING_JOBS,
-    AlreadyExists,
     Cluster,
-    ClusterError,
     Forbidden,
     Invalid,
     NotFound,
     Object,
     Resource,
 )
+from trainwright.controller.making import Maker, NameTaken, make
+from trainwright.controller.schedulers import OBJECT_KINDS
 from trainwright.observe.workers import one_line
 from trainwright.plan.types import Deletion, Plan
+from trainwright.schedulers.objects import Patch
 
 log = logging.getLogger(__name__)
 
-CHILD_KINDS: dict[str, Resource] = {resource.kind: resource for resource in (SERVICES, CLAIMS)}
+CHILD_KINDS: dict[tuple[str, str], Resource] = {
+    (resource.api_version, resource.kind): resource for resource in (SERVICES, CLAIMS, NETWORK_POLICIES, *OBJECT_KINDS)
+}
 CONCURRENCY = 32
 
 
 class Executor:
-    """`on_made` is given every object as the API stored it, so that the next pass knows it before the watch tells."""
+    """`on_made` is given every object as the API stored it, so that the next pass knows it before the watch tells; `on_gone` each
+    object of a provider that is found to be gone.
+    """
 
-    def __init__(self, cluster: Cluster, on_made: Callable[[Object], object]) -> None:
+    def __init__(
+        self, cluster: Cluster, on_made: Callable[[Object], object], on_gone: Callable[[Object], object] = lambda _: None
+    ) -> None:
         self._cluster = cluster
         self._on_made = on_made
+        self._on_gone = on_gone
         self._limit = asyncio.Semaphore(CONCURRENCY)
 
     async def carry_out(self, job: TrainingJob, plan: Plan) -> str | None:
         """Do what the plan says. Returns why something was refused, for the job's status; raises `ClusterError` when the
         API fails for reasons that are not the job's. `Conflict` says that what was to be deleted has become something else.
         """
-        steps = [self._make(job, child) for child in plan.make] + [self._apply(child) for child in plan.apply]
+        steps = [self._make(job, _resource(child), child) for child in plan.make]
+        steps += [self._apply(child) for child in plan.apply]
         if refused := await self._together(steps):
             return refused
-        if refused := await self._together([self._create_pod(job, pod) for pod in plan.create]):
+        for patch in plan.patch:
+            if refused := await self._together([self.patch(patch)]):
+                return refused
+        if refused := await self._together([self._remove(one) for one in plan.remove]):
+            return refused
+        if refused := await self._together([self._make(job, PODS, pod) for pod in plan.create]):
             return refused
         if plan.delete_job:
             await self._delete_job(job)
@@ -67,27 +82,36 @@ class Executor:
                 raise error
         return one_line(str(errors[0])) if errors else None
 
-    async def _make(self, job: TrainingJob, child: Object) -> None:
-        resource = CHILD_KINDS[child["kind"]]
-        try:
-            made = await self._cluster.create(resource, child)
-        except AlreadyExists:
-            made = await self._cluster.get(resource, child["metadata"]["name"], child["metadata"]["namespace"])
-            if not _is_of(made, job):
-                raise NameTaken(made, job) from None
-        self._on_made(made)
+    async def _make(self, job: TrainingJob, resource: Resource, wanted: Object) -> None:
+        self._on_made(await make(self._cluster, resource, wanted, _maker(job)))
 
     async def _apply(self, child: Object) -> None:
-        self._on_made(await self._cluster.apply(CHILD_KINDS[child["kind"]], child))
+        self._on_made(await self._cluster.apply(_resource(child), child))
 
-    async def _create_pod(self, job: TrainingJob, pod: Object) -> None:
+    async def patch(self, patch: Patch) -> None:
+        """Only while it is as it was seen: what it says of the object may not hold of a later one."""
+        metadata = patch.object["metadata"]
+        seen = {key: metadata[key] for key in ("uid", "resourceVersion")}
+        body = {**patch.body, "metadata": {**patch.body.get("metadata", {}), **seen}}
         try:
-            self._on_made(await self._cluster.create(PODS, pod))
-        except AlreadyExists:
-            there = await self._cluster.get(PODS, pod["metadata"]["name"], pod["metadata"]["namespace"])
-            if not _is_of(there, job):
-                raise NameTaken(there, job) from None
-            self._on_made(there)
+            changed = await self._cluster.patch(
+                _resource(patch.object),
+                metadata["name"],
+                metadata["namespace"],
+                body,
+                subresource="status" if patch.status else None,
+            )
+        except NotFound:
+            self._on_gone(patch.object)
+        else:
+            self._on_made(changed)
+
+    async def _remove(self, obj: Object) -> None:
+        metadata = obj["metadata"]
+        try:
+            await self._cluster.delete(_resource(obj), metadata["name"], metadata["namespace"], uid=metadata["uid"])
+        except NotFound:
+            self._on_gone(obj)
 
     async def _delete_job(self, job: TrainingJob) -> None:
         try:
@@ -102,20 +126,9 @@ class Executor:
             log.debug("%s is gone already", deletion.name)
 
 
-class NameTaken(ClusterError):
-    """Something that isn't this job's has the name of a child."""
-
-    def __init__(self, taken: Object, job: TrainingJob) -> None:
-        what = f"{taken['kind']} {taken['metadata']['name']}"
-        if taken["metadata"].get("labels", {}).get(JOB_LABEL) == job.name:
-            super().__init__(f"{what} of an earlier job of this name is still there; waiting until it is gone")
-        else:
-            super().__init__(f"{what} exists and belongs to something else; rename it or the job")
+def _resource(child: Object) -> Resource:
+    return CHILD_KINDS[child["apiVersion"], child["kind"]]
 
 
-def _is_of(obj: Object, job: TrainingJob) -> bool:
-    """A claim outlives its job and is known by its label; all else is known by its owner."""
-    metadata = obj["metadata"]
-    if obj["kind"] == CLAIMS.kind:
-        return bool(metadata.get("labels", {}).get(JOB_LABEL) == job.name)
-    return any(owner.get("uid") == job.uid for owner in metadata.get("ownerReferences", []))
+def _maker(job: TrainingJob) -> Maker:
+    return Maker("job", job.name, job.uid, JOB_LABEL)

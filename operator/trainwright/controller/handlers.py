@@ -1,4 +1,4 @@
-"""All of kopf: TrainingJobs come in as events and leave as keys. No handler decides, waits, or writes."""
+"""All of kopf: objects of our kinds come in as events and leave as keys. No handler decides, waits, or writes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import kopf
 
 from trainwright.cluster.kube import KubeCluster
-from trainwright.cluster.port import TRAINING_JOBS
+from trainwright.cluster.port import MODEL_DEPLOYMENTS, TRAINING_JOBS
 from trainwright.controller.operator import Operator
 
 
@@ -46,5 +46,15 @@ def registry_for(operator: Operator, cluster: KubeCluster) -> kopf.OperatorRegis
             operator.job_deleted(raw)
         else:
             operator.job_changed(raw)
+
+    @kopf.on.event(MODEL_DEPLOYMENTS.group, MODEL_DEPLOYMENTS.version, MODEL_DEPLOYMENTS.plural, registry=registry)
+    async def deployment_changed(event: kopf.RawEvent, **_: Any) -> None:
+        raw: dict[str, Any] = dict(event["object"])
+        if operator.serving is None:
+            return
+        if event["type"] == "DELETED":
+            operator.serving.deleted(raw)
+        else:
+            operator.serving.changed(raw)
 
     return registry

@@ -8,27 +8,25 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from trainwright.api.errors import InvalidJob
+from trainwright.api.errors import InvalidSpec
 from trainwright.api.job import TrainingJob, parse
 from trainwright.api.spec import FrameworkName, TrainingJobSpec
 from trainwright.api.status import Phase
 from trainwright.cluster.port import Object
 from trainwright.controller.metrics import Declared
+from trainwright.controller.status_series import Table, Values, families
 from trainwright.observe.times import seconds
 from trainwright.plan.accounting import cost, goodput, gpu_hours, held_so_far, so_far
 from trainwright.plan.prices import Prices
 
 MAX_JOBS = 2000
 """Jobs with series of their own; of more, those that ended longest ago have none."""
-
-Values = Iterable[tuple[tuple[str, ...], float | None]]
-"""Values of labels beside namespace and job, and the value; None where there is nothing to say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,25 +38,8 @@ class Seen:
     prices: Prices | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class JobMetric(Declared):
-    """A row of the table below: `values` finds its values in a job."""
-
-    values: Callable[[Seen], Values]
-
-
-def _metric(name: str, help: str, values: Callable[[Seen], Values], *labels: str, kind: str = "gauge") -> JobMetric:
-    return JobMetric(
-        name=f"trainwright_job_{name}",
-        kind="counter" if kind == "counter" else "gauge",
-        help=help,
-        labels=("namespace", "job", *labels),
-        values=values,
-    )
-
-
-def _plain(name: str, help: str, value: Callable[[Seen], float | None], *, kind: str = "gauge") -> JobMetric:
-    return _metric(name, help, lambda seen: [((), value(seen))], kind=kind)
+_TABLE: Table[Seen] = Table("job")
+_metric, _plain = _TABLE.metric, _TABLE.plain
 
 
 def _workers(seen: Seen) -> Values:
@@ -183,16 +164,8 @@ class JobSeries(Collector):
         yield by_phase
         shown = sorted(jobs, key=lambda job: (job.status.finished, _before(job.status.completion_time)))[: self._max_jobs]
         yield GaugeMetricFamily(LEFT_OUT.name, LEFT_OUT.help, value=len(jobs) - len(shown))
-        seen = [Seen(job=job, now=now, prices=self._prices) for job in shown]
-        for metric in JOB_METRICS:
-            family = (CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily)(
-                metric.name, metric.help, labels=metric.labels
-            )
-            for one in seen:
-                for labels, value in metric.values(one):
-                    if value is not None:
-                        family.add_metric([one.job.namespace, one.job.name, *labels], value)
-            yield family
+        seen = [(job.namespace, job.name, Seen(job=job, now=now, prices=self._prices)) for job in shown]
+        yield from families(JOB_METRICS, seen)
 
     def _parsed(self) -> list[TrainingJob]:
         """The jobs, each parsed once for each of its versions."""
@@ -208,7 +181,7 @@ class JobSeries(Collector):
 def _parse(raw: Object) -> TrainingJob:
     try:
         return parse(raw)
-    except InvalidJob:
+    except InvalidSpec:
         # It has a phase all the same, and its status says what is wrong.
         return TrainingJob.of(raw, TrainingJobSpec(framework=FrameworkName.NONE))
 

@@ -56,11 +56,32 @@ POLLS = Declared(
     help="Questions to worker 0 of jobs, by result: answered or failed.",
     labels=("result",),
 )
+SYNCS = Declared(
+    name="trainwright_gateway_syncs_total",
+    kind="counter",
+    help="Syncs with gateways of model deployments, by result: answered or failed.",
+    labels=("result",),
+)
 WATCH_AGE = Declared(
     name="trainwright_watch_age_seconds",
     kind="gauge",
     help="Time since the API server last said anything about a kind of object: an event, a bookmark or a list.",
     labels=("resource",),
+)
+QUEUED_JOBS = Declared(
+    name="trainwright_queued_jobs",
+    kind="gauge",
+    help="Jobs that wait for admission, by provider and queue (empty: those that name none).",
+    labels=("provider", "queue"),
+)
+ADMITTED_SECONDS = Declared(
+    name="trainwright_job_admitted_seconds",
+    kind="histogram",
+    help="Time from a job's creation until capacity admitted it; a job that went back to the queue counts again.",
+    buckets=_LONG,
+)
+PREEMPTIONS = Declared(
+    name="trainwright_preemptions_total", kind="counter", help="Jobs that capacity told to make room for one of higher priority."
 )
 OPERATOR_METRICS = (
     RECONCILES,
@@ -70,7 +91,11 @@ OPERATOR_METRICS = (
     REQUESTS,
     START_SECONDS,
     POLLS,
+    SYNCS,
     WATCH_AGE,
+    QUEUED_JOBS,
+    ADMITTED_SECONDS,
+    PREEMPTIONS,
 )
 
 
@@ -87,6 +112,9 @@ class Metrics:
         self.requests = self._counter(REQUESTS)
         self.start_seconds = self._histogram(START_SECONDS)
         self.polls = self._counter(POLLS)
+        self.syncs = self._counter(SYNCS)
+        self.admitted_seconds = self._histogram(ADMITTED_SECONDS)
+        self.preemptions = self._counter(PREEMPTIONS)
 
     def request(self, verb: str, resource: str, code: int) -> None:
         self.requests.labels(verb, resource, str(code)).inc()
@@ -95,11 +123,26 @@ class Metrics:
         """`watches`: seconds since something was last heard of each kind of object; asked at each scrape."""
         self.registry.register(_Watches(watches))
 
+    def follow_queue(self, lengths: Callable[[], dict[tuple[str, str], int]]) -> None:
+        """`lengths`: how many jobs wait, by provider and queue; asked at each scrape."""
+        self.registry.register(_Queues(lengths))
+
     def _counter(self, metric: Declared) -> Counter:
         return Counter(metric.name, metric.help, metric.labels, registry=self.registry)
 
     def _histogram(self, metric: Declared) -> Histogram:
         return Histogram(metric.name, metric.help, metric.labels, buckets=metric.buckets, registry=self.registry)
+
+
+class _Queues(Collector):
+    def __init__(self, lengths: Callable[[], dict[tuple[str, str], int]]) -> None:
+        self._lengths = lengths
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(QUEUED_JOBS.name, QUEUED_JOBS.help, labels=QUEUED_JOBS.labels)
+        for (provider, queue), count in self._lengths().items():
+            family.add_metric([provider, queue], count)
+        yield family
 
 
 class _Watches(Collector):

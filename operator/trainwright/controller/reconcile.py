@@ -5,23 +5,28 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
 
-from trainwright.api.errors import InvalidJob
+from trainwright.api.deployment_status import Version
+from trainwright.api.errors import FieldError, InvalidSpec
 from trainwright.api.job import TrainingJob, parse, read_status
-from trainwright.api.names import JOB_LABEL
+from trainwright.api.names import JOB_LABEL, claim_name
 from trainwright.api.reasons import Reason
 from trainwright.api.recipes import problems
 from trainwright.api.spec import FrameworkName, TrainingJobSpec
 from trainwright.api.status import ConditionType, Phase, TrainingJobStatus
-from trainwright.cluster.port import EVENTS, PODS, TRAINING_JOBS, AlreadyExists, Cluster, ClusterError, Conflict, NotFound, Object
+from trainwright.cluster.port import PODS, TRAINING_JOBS, Cluster, NotFound, Object
+from trainwright.controller.admissions import Admissions
+from trainwright.controller.events import tell
 from trainwright.controller.execute import Executor
-from trainwright.controller.logs import JOB
 from trainwright.controller.metrics import Metrics
+from trainwright.controller.passes import Passes
+from trainwright.controller.patches import difference
+from trainwright.controller.schedulers import Schedulers
 from trainwright.controller.store import Store
 from trainwright.controller.telemetry import Telemetry
+from trainwright.frameworks import framework
 from trainwright.observe.observed import Observed, observe
-from trainwright.observe.times import rfc3339, seconds
+from trainwright.observe.times import seconds
 from trainwright.observe.workers import Worker, WorkerState, observe_worker
 from trainwright.plan.plan import plan
 from trainwright.plan.status import concluded, with_conditions
@@ -36,14 +41,17 @@ PASSING_SECONDS = 2.0
 MAX_REMEMBERED = 50_000
 # Something was refused that nothing will announce as mended: a quota, a name that is taken.
 REFUSED_RETRY_SECONDS = 5.0
-# Whoever was quicker may write again in a moment.
-CONFLICT_RETRY_SECONDS = 0.05
 _WAITING = {Phase.QUEUED, Phase.STARTING}
 """A job passes through these in moments when there is room for it."""
 
 
 class Reconciler:
-    """`stores` holds one copy for each kind of child; `clock` gives seconds since the epoch."""
+    """`children` hold one copy for each kind of child; `offered` says what became of a job's artifact at the deployment that it
+    publishes to; `serves_from` names the deployment whose models lie in a claim; `schedulers` keep the objects that
+    providers are told by;
+    `admissions` say when a job's pods may be made; `on_status` is told of a job whose status we have written, and `on_phase` when
+    that changed its phase: our own writes wake nobody; `clock` gives seconds since the epoch.
+    """
 
     def __init__(
         self,
@@ -55,6 +63,12 @@ class Reconciler:
         telemetry: Telemetry,
         metrics: Metrics,
         settings: Settings,
+        offered: Callable[[TrainingJob], Version | None] = lambda _: None,
+        serves_from: Callable[[str, str], str | None] = lambda *_: None,
+        admissions: Admissions | None = None,
+        on_phase: Callable[[Object], None] = lambda _: None,
+        on_status: Callable[[Object], None] = lambda _: None,
+        schedulers: Schedulers | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._cluster = cluster
@@ -64,56 +78,51 @@ class Reconciler:
         self._telemetry = telemetry
         self._metrics = metrics
         self._settings = settings
+        self._offered = offered
+        self._serves_from = serves_from
+        self._admissions = admissions or Admissions({})
+        self._on_phase, self._on_status = on_phase, on_status
+        self._schedulers = schedulers
         self._clock = clock
+        self._passes = Passes(cluster, jobs, metrics)
         self._written: dict[str, float] = {}
         self._noticed: dict[str, float] = {}
         self._read: dict[str, tuple[str, Worker | None]] = {}
-        stores = {store.resource.kind: store for store in (pods, *children)}
-        self._executor = Executor(cluster, lambda made: stores[made["kind"]].put(made))
+        self._executor = Executor(cluster, self._put, schedulers.drop if schedulers else lambda _: None)
 
     async def reconcile(self, key: str) -> float | None:
         """One pass; returns in how many seconds another is wanted. Raises what the API raised, after logging it."""
-        started = time.monotonic()
-        JOB.set(key)
-        result = "error"
-        try:
-            later = await self._pass(key)
-            result = "ok"
-        except Conflict:
-            # Somebody else changed the job while we decided; look again at what it is now.
-            result = "conflict"
-            later = await self._refresh(key)
-        except ClusterError as error:
-            log.warning("%s", error)
-            raise
-        except Exception:
-            log.exception("the pass failed")
-            raise
-        finally:
-            self._metrics.reconciles.labels(result).inc()
-            self._metrics.reconcile_seconds.observe(time.monotonic() - started)
-        return later
+        return await self._passes.run(key, self._pass)
 
     async def _pass(self, key: str) -> float | None:
         namespace, name = key.split("/", 1)
         raw = self._jobs.get(namespace, name)
+        if self._schedulers is not None:
+            for patch in self._schedulers.left(namespace, name, raw, self._pods.labelled(namespace, name)):
+                await self._executor.patch(patch)
         if raw is None:
             self._forget(key)
             return None
         try:
             job = parse(raw)
-            # Who brings images of another registry may have other recipes in them.
-            if job.status.phase is None and self._settings.registry == Settings.registry and (wrong := problems(raw["spec"])):
-                raise InvalidJob(wrong)
-        except InvalidJob as error:
+            if job.status.phase is None and self._has_our_recipes(job) and (wrong := problems(raw["spec"])):
+                raise InvalidSpec(wrong)
+            workspace = job.spec.workspace
+            claim = workspace.claim or (claim_name(job.name) if workspace.size else None)
+            if claim and not job.status.finished and (owner := self._serves_from(namespace, claim)):
+                said = f"{claim} holds the models that deployment {owner} serves; only its publisher may write there"
+                raise InvalidSpec([FieldError(f"spec.workspace.{'claim' if workspace.claim else 'size'}", said)])
+        except InvalidSpec as error:
             await self._refuse(raw, error)
             return None
         decided = self._decide(job, self._pods.labelled(namespace, name))
-        if decided.delete or decided.status.attempt != (job.status.attempt or 1):
+        if decided.delete or decided.remove or decided.patch or decided.status.attempt != (job.status.attempt or 1):
             # Our copy may lag behind; nothing is destroyed, and no attempt given up, on hearsay.
             listed = await self._cluster.list(PODS, namespace, labels={JOB_LABEL: name})
             decided = self._decide(job, listed.items)
         refused = await self._executor.carry_out(job, decided) if not decided.empty else None
+        if refused is not None and decided.create:
+            self._admissions.refused(job, refused)
         status = decided.status if refused is None else _refused(job, decided.status, refused, self._clock())
         later = decided.requeue_after if refused is None else REFUSED_RETRY_SECONDS
         wait = await self._write(key, raw, job, status)
@@ -125,6 +134,11 @@ class Reconciler:
         wishes = [wish for wish in (later, wait, more) if wish is not None]
         return min(wishes) if wishes else None
 
+    def _has_our_recipes(self, job: TrainingJob) -> bool:
+        """Who brings images of another registry, or one of their own, may have other recipes in them."""
+        settings = self._settings
+        return settings.registry == Settings.registry and framework(job.spec.framework).image not in settings.images
+
     def _decide(self, job: TrainingJob, pods: list[Object]) -> Plan:
         key = f"{job.namespace}/{job.name}"
         children = [child for store in self._children for child in store.labelled(job.namespace, job.name)]
@@ -134,10 +148,22 @@ class Reconciler:
             children=children,
             departed=self._pods.departed(job.namespace, job.name),
             progress=self._telemetry.latest(key),
+            offered=self._offered(job) if job.spec.publish else None,
             read=self._read_worker,
         )
         self._follow(key, job, observed)
-        return plan(job, observed, self._clock(), self._settings)
+        now = self._clock()
+        decided = plan(job, observed, now, self._settings, self._admissions.answer(job))
+        return self._schedulers.with_upkeep(job, observed, decided, now) if self._schedulers else decided
+
+    def _put(self, made: Object) -> None:
+        """Take over what the API stored, so that the next pass knows it before the watch tells."""
+        for store in (self._pods, *self._children):
+            if (store.resource.api_version, store.resource.kind) == (made["apiVersion"], made["kind"]):
+                store.put(made)
+                return
+        if self._schedulers is not None:
+            self._schedulers.put(made)
 
     def _read_worker(self, pod: Object) -> Worker | None:
         """A pod's worker, read once for each version of the pod: every event of one pod has all of its gang looked at."""
@@ -174,6 +200,9 @@ class Reconciler:
         self._count(job, status)
         if stored is not None:
             self._jobs.put(stored)
+            self._on_status(stored)
+            if status.phase is not job.status.phase:
+                self._on_phase(stored)
         return None
 
     def _held_back(self, key: str, old: TrainingJobStatus, new: TrainingJobStatus, now: float) -> float:
@@ -204,15 +233,7 @@ class Reconciler:
             if created is not None and started is not None:
                 self._metrics.start_seconds.observe(max(0.0, started - created))
 
-    async def _refresh(self, key: str) -> float | None:
-        namespace, name = key.split("/", 1)
-        try:
-            self._jobs.put(await self._cluster.get(TRAINING_JOBS, name, namespace))
-        except NotFound:
-            self._jobs.drop(namespace, name)
-        return CONFLICT_RETRY_SECONDS
-
-    async def _refuse(self, raw: Object, error: InvalidJob) -> None:
+    async def _refuse(self, raw: Object, error: InvalidSpec) -> None:
         """A job that got past the schema and still can't be: say what is wrong, once."""
         metadata = raw["metadata"]
         status = read_status(raw)
@@ -227,53 +248,12 @@ class Reconciler:
             await self._tell(job, Event(reason=Reason.INVALID_SPEC, message=str(error), key="invalid"))
 
     async def _tell(self, job: TrainingJob, event: Event) -> None:
-        """Best effort: a job does not suffer when an event can't be sent."""
-        now = rfc3339(self._clock())
-        body = {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"name": f"{job.name}.{job.uid[:8]}.{event.key}", "namespace": job.namespace},
-            "involvedObject": {
-                "apiVersion": TRAINING_JOBS.api_version,
-                "kind": TRAINING_JOBS.kind,
-                "name": job.name,
-                "namespace": job.namespace,
-                "uid": job.uid,
-            },
-            "type": "Warning" if event.reason.warning else "Normal",
-            "reason": event.reason.value,
-            "message": event.message[:1024],
-            "source": {"component": "trainwright"},
-            "reportingComponent": "trainwright.dev/operator",
-            "reportingInstance": "trainwright",
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "count": 1,
-        }
-        try:
-            await self._cluster.create(EVENTS, body)
-        except AlreadyExists:
-            log.debug("event %s was sent before", event.key)
-        except ClusterError as error:
-            log.warning("event %s not sent: %s", event.reason, error)
+        await tell(self._cluster, TRAINING_JOBS, job.namespace, job.name, job.uid, event, self._clock())
 
     def _forget(self, key: str) -> None:
         self._telemetry.unwatch(key)
         self._written.pop(key, None)
         self._noticed.pop(key, None)
-
-
-def difference(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """The merge patch that makes `old` into `new`; empty when they are alike."""
-    patch: dict[str, Any] = {key: None for key in old if key not in new}
-    for key, value in new.items():
-        before = old.get(key)
-        if isinstance(value, dict) and isinstance(before, dict):
-            if below := difference(before, value):
-                patch[key] = below
-        elif before != value:
-            patch[key] = value
-    return patch
 
 
 def _refused(job: TrainingJob, status: TrainingJobStatus, why: str, now: float) -> TrainingJobStatus:

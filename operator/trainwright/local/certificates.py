@@ -1,8 +1,9 @@
-"""Certificates of one twin: a CA, what the API server serves and trusts, and an identity for each component."""
+"""Certificates of one control plane: a CA, what the API server serves and trusts, and an identity for each component."""
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -30,8 +31,17 @@ SERVERS = {
 }
 
 
-def issue_all(folder: Path) -> None:
-    """Write `ca.crt`, and `<name>.crt` and `<name>.key` for every identity, and the service accounts' key. Existing ones stay."""
+def issue_all(
+    folder: Path,
+    *,
+    clients: Mapping[str, tuple[str, str | None]] = CLIENTS,
+    servers: Mapping[str, Sequence[str]] = SERVERS,
+    addresses: Sequence[str] = (LOOPBACK,),
+) -> None:
+    """Write `ca.crt`, and `<name>.crt` and `<name>.key` for every identity, and the service accounts' key. Existing ones stay.
+
+    `addresses`: where the servers may be.
+    """
     if (folder / "complete").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,12 +49,16 @@ def issue_all(folder: Path) -> None:
     ca_key = ec.generate_private_key(ec.SECP256R1())
     ca = _certificate("trainwright-twin", None, key=ca_key)
     _write(folder, "ca", ca, ca_key)
-    for name, (common_name, organization) in CLIENTS.items():
+    for name, (common_name, organization) in clients.items():
         key = ec.generate_private_key(ec.SECP256R1())
         _write(folder, name, _certificate(common_name, organization, key=key, ca=ca, ca_key=ca_key), key)
-    for name, hosts in SERVERS.items():
+    for name, hosts in servers.items():
         key = ec.generate_private_key(ec.SECP256R1())
-        _write(folder, name, _certificate(name, None, key=key, ca=ca, ca_key=ca_key, hosts=hosts), key)
+        alternatives = [
+            *(x509.DNSName(host) for host in hosts),
+            *(x509.IPAddress(ipaddress.ip_address(address)) for address in addresses),
+        ]
+        _write(folder, name, _certificate(name, None, key=key, ca=ca, ca_key=ca_key, alternatives=alternatives), key)
     accounts = ec.generate_private_key(ec.SECP256R1())
     (folder / "service-accounts.key").write_bytes(_private(accounts))
     public = accounts.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -59,9 +73,9 @@ def _certificate(
     key: ec.EllipticCurvePrivateKey,
     ca: x509.Certificate | None = None,
     ca_key: ec.EllipticCurvePrivateKey | None = None,
-    hosts: list[str] | None = None,
+    alternatives: list[x509.GeneralName] | None = None,
 ) -> x509.Certificate:
-    """A certificate by `ca`, or a CA's own; with `hosts` for a server on loopback, else for a client."""
+    """A certificate by `ca`, or a CA's own; with `alternatives` for a server of these names, else for a client."""
     attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
     if organization:
         attributes.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization))
@@ -82,13 +96,10 @@ def _certificate(
         .add_extension(_usage(authority=ca is None), critical=True)
     )
     if ca is not None:
-        purpose = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
+        purpose = ExtendedKeyUsageOID.SERVER_AUTH if alternatives else ExtendedKeyUsageOID.CLIENT_AUTH
         builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
-    if hosts:
-        names = [x509.DNSName(host) for host in hosts]
-        builder = builder.add_extension(
-            x509.SubjectAlternativeName([*names, x509.IPAddress(ipaddress.ip_address(LOOPBACK))]), critical=False
-        )
+    if alternatives:
+        builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
     return builder.sign(signer, hashes.SHA256())
 
 

@@ -18,7 +18,8 @@ from trainwright.cluster.port import CLAIMS, CONFIG_MAPS, SECRETS, VOLUMES, Clus
 
 RETRY_SECONDS = 0.5
 _DEFAULT_MODE = 0o644
-_HOST_PATHS = ("/dev/shm",)  # noqa: S108 - shared with the machine; a process needs no mount of its own for it
+# The machine has them; a process needs no mount of its own there (TMPDIR leads it to the pod's own files).
+_HOST_PATHS = ("/dev/shm", "/tmp")  # noqa: S108
 
 
 class NotYet(Exception):
@@ -72,7 +73,7 @@ async def mount(cluster: Cluster, pod: Object, container: Object, folder: Path) 
         if name not in made:
             made[name] = await _volume(cluster, pod, volumes[name], folder / "volumes" / name)
         source = made[name]
-        if source is None or wanted["mountPath"] in _HOST_PATHS:
+        if source is None or (wanted["mountPath"] in _HOST_PATHS and "emptyDir" in volumes[name]):
             continue
         if wanted.get("subPath"):
             source = source / wanted["subPath"]

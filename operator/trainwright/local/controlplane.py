@@ -1,4 +1,4 @@
-"""A real control plane on loopback: etcd, kube-apiserver, and if wanted kube-controller-manager and kube-scheduler.
+"""A real control plane on one machine: etcd, kube-apiserver, and if wanted kube-controller-manager and kube-scheduler.
 
 All state lies under one folder; nothing needs root. TLS and RBAC are on, between API server and etcd too: loopback is shared
 with every user of the machine. Starting is idempotent: what runs is left alone, what died is started again.
@@ -11,16 +11,17 @@ import itertools
 import json
 import random
 import socket
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from trainwright.cluster.kube import KubeCluster
 from trainwright.cluster.port import ClusterError
 from trainwright.local.binaries import ControlPlaneUnavailable
-from trainwright.local.certificates import LOOPBACK, issue_all
+from trainwright.local.certificates import CLIENTS, LOOPBACK, SERVERS, issue_all
 from trainwright.local.install import install
 from trainwright.local.processes import Processes
 
@@ -58,6 +59,22 @@ class Ports:
         ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What a control plane is beside, or instead of, what a twin needs.
+
+    `address`: where the API server listens; `flags`: of programs by the names of their processes, each instead of one of
+    that name; `clients` and `servers`: further certificates; `kinds`: whether it has our kinds and a storage class.
+    """
+
+    address: str = LOOPBACK
+    addresses: Sequence[str] = (LOOPBACK,)
+    flags: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    clients: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
+    servers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    kinds: bool = True
+
+
 class _PortTaken(ControlPlaneUnavailable):
     """Somebody else took a port between our choosing it and our using it."""
 
@@ -65,20 +82,31 @@ class _PortTaken(ControlPlaneUnavailable):
 class ControlPlane:
     """One control plane under `state`; `binaries` maps names of programs to their paths."""
 
-    def __init__(self, state: Path, binaries: Mapping[str, Path], *, name: str = "default", controllers: bool = True) -> None:
+    def __init__(
+        self,
+        state: Path,
+        binaries: Mapping[str, Path],
+        *,
+        name: str = "default",
+        controllers: bool = True,
+        setup: Setup | None = None,
+    ) -> None:
         self.state = state
         self.kubeconfig = state / "kubeconfig"
         self.processes = Processes(state)
         self.name = name
         self._binaries = binaries
-        self._pki = state / "pki"
+        self.pki = state / "pki"
         self._controllers = controllers
+        self._setup = setup or Setup()
 
     async def start(self, progress: Callable[[str], None] = lambda _: None) -> Path:
         """Bring everything up and wait until all of it answers; the path of the administrator's kubeconfig."""
         self.state.mkdir(parents=True, exist_ok=True)
         self.state.chmod(0o700)
-        issue_all(self._pki)
+        setup = self._setup
+        servers = {name: [*SERVERS.get(name, ()), *setup.servers.get(name, ())] for name in {**SERVERS, **setup.servers}}
+        issue_all(self.pki, clients={**CLIENTS, **setup.clients}, servers=servers, addresses=setup.addresses)
         for _ in range(START_ATTEMPTS - 1):
             try:
                 return await self._start(await self._ports(), progress)
@@ -89,20 +117,27 @@ class ControlPlane:
     async def _start(self, ports: Ports, progress: Callable[[str], None]) -> Path:
         self._write_kubeconfigs(ports)
         progress("starting etcd and kube-apiserver")
-        self.processes.start("etcd", self._etcd(ports))
-        self.processes.start("apiserver", self._apiserver(ports))
+        self._launch("etcd", self._etcd(ports))
+        self._launch("apiserver", self._apiserver(ports))
         await self._ready()
-        cluster = await KubeCluster.connect(kubeconfig=self.kubeconfig)
-        try:
-            await install(cluster)
-        finally:
-            await cluster.close()
+        if self._setup.kinds:
+            cluster = await KubeCluster.connect(kubeconfig=self.kubeconfig)
+            try:
+                await install(cluster)
+            finally:
+                await cluster.close()
         if self._controllers:
             progress("starting kube-controller-manager and kube-scheduler")
-            self.processes.start("controller-manager", self._controller_manager(ports))
-            self.processes.start("scheduler", self._scheduler(ports))
+            self._launch("controller-manager", self._controller_manager(ports))
+            self._launch("scheduler", self._scheduler(ports))
             await self._listening(ports)
         return self.kubeconfig
+
+    def _launch(self, name: str, command: list[str]) -> None:
+        """Flags of the setup's stand in the place of those of the same name."""
+        program, *flags = command
+        named = {flag.partition("=")[0]: flag for flag in (*flags, *self._setup.flags.get(name, ()))}
+        self.processes.start(name, [program, *named.values()])
 
     def stop(self) -> None:
         """End all processes. The state is thrown away with them, so none is given time: the API server would take a minute."""
@@ -163,47 +198,35 @@ class ControlPlane:
     def _write_kubeconfigs(self, ports: Ports) -> None:
         for identity, path in (
             ("admin", self.kubeconfig),
-            ("controller-manager", self._pki / "controller-manager.kubeconfig"),
-            ("scheduler", self._pki / "scheduler.kubeconfig"),
+            *((name, self.pki / f"{name}.kubeconfig") for name in ("controller-manager", "scheduler", *self._setup.clients)),
         ):
-            context = f"trainwright-{self.name}"
-            config = {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "current-context": context,
-                "contexts": [{"name": context, "context": {"cluster": context, "user": f"{context}-{identity}"}}],
-                "clusters": [
-                    {
-                        "name": context,
-                        "cluster": {
-                            "server": f"https://{LOOPBACK}:{ports.apiserver}",
-                            "certificate-authority": str(self._pki / "ca.crt"),
-                        },
-                    }
-                ],
-                "users": [
-                    {
-                        "name": f"{context}-{identity}",
-                        "user": {
-                            "client-certificate": str(self._pki / f"{identity}.crt"),
-                            "client-key": str(self._pki / f"{identity}.key"),
-                        },
-                    }
-                ],
-            }
+            config = self._kubeconfig(identity, f"https://{self._setup.address}:{ports.apiserver}")
             aside = path.with_suffix(".part")
             aside.touch(mode=0o600)
             aside.write_text(yaml.safe_dump(config, sort_keys=False))
             aside.rename(path)
 
-    def _file(self, name: str) -> str:
-        return str(self._pki / name)
+    def _kubeconfig(self, identity: str, server: str) -> dict[str, Any]:
+        context = f"trainwright-{self.name}"
+        user = f"{context}-{identity}"
+        certificate = {"client-certificate": self._file(f"{identity}.crt"), "client-key": self._file(f"{identity}.key")}
+        return {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": context,
+            "contexts": [{"name": context, "context": {"cluster": context, "user": user}}],
+            "clusters": [{"name": context, "cluster": {"server": server, "certificate-authority": self._file("ca.crt")}}],
+            "users": [{"name": user, "user": certificate}],
+        }
 
-    def _etcd(self, ports: Ports) -> list[str | Path]:
+    def _file(self, name: str) -> str:
+        return str(self.pki / name)
+
+    def _etcd(self, ports: Ports) -> list[str]:
         client, peer = f"https://{LOOPBACK}:{ports.etcd}", f"https://{LOOPBACK}:{ports.etcd_peer}"
         certificate, key, ca = self._file("etcd.crt"), self._file("etcd.key"), self._file("ca.crt")
         return [
-            self._binaries["etcd"],
+            str(self._binaries["etcd"]),
             f"--data-dir={self.state / 'etcd'}",
             f"--listen-client-urls={client}",
             f"--advertise-client-urls={client}",
@@ -221,15 +244,15 @@ class ControlPlane:
             "--log-level=warn",
         ]
 
-    def _apiserver(self, ports: Ports) -> list[str | Path]:
+    def _apiserver(self, ports: Ports) -> list[str]:
         return [
-            self._binaries["kube-apiserver"],
+            str(self._binaries["kube-apiserver"]),
             f"--etcd-servers=https://{LOOPBACK}:{ports.etcd}",
             f"--etcd-cafile={self._file('ca.crt')}",
             f"--etcd-certfile={self._file('etcd-client.crt')}",
             f"--etcd-keyfile={self._file('etcd-client.key')}",
-            f"--bind-address={LOOPBACK}",
-            f"--advertise-address={LOOPBACK}",
+            f"--bind-address={self._setup.address}",
+            f"--advertise-address={self._setup.address}",
             f"--secure-port={ports.apiserver}",
             "--service-cluster-ip-range=10.96.0.0/16",
             "--authorization-mode=RBAC",
@@ -256,10 +279,10 @@ class ControlPlane:
             "--profiling=false",
         ]
 
-    def _controller_manager(self, ports: Ports) -> list[str | Path]:
+    def _controller_manager(self, ports: Ports) -> list[str]:
         kubeconfig = self._file("controller-manager.kubeconfig")
         return [
-            self._binaries["kube-controller-manager"],
+            str(self._binaries["kube-controller-manager"]),
             *_as_client(kubeconfig, ports.controller_manager),
             f"--controllers={CONTROLLERS}",
             "--use-service-account-credentials=true",
@@ -274,10 +297,10 @@ class ControlPlane:
             "--node-monitor-grace-period=20s",
         ]
 
-    def _scheduler(self, ports: Ports) -> list[str | Path]:
+    def _scheduler(self, ports: Ports) -> list[str]:
         kubeconfig = self._file("scheduler.kubeconfig")
         return [
-            self._binaries["kube-scheduler"],
+            str(self._binaries["kube-scheduler"]),
             *_as_client(kubeconfig, ports.scheduler),
             f"--feature-gates={GATES}",
             # At the usual 50 requests a second a gang of 500 workers waits 10 s for its bindings alone.

@@ -1,4 +1,4 @@
-"""The trainer images of a laptop: one virtual environment for each, made from the image folder's lock when first needed."""
+"""The images of a laptop, trainers and servers: a virtual environment each, made from the image folder's lock when needed."""
 
 from __future__ import annotations
 
@@ -24,8 +24,18 @@ class EnvironmentFailed(RuntimeError):
 def image_folder(image: str) -> Path | None:
     """The folder under trainer_images/ behind an image's name; None for an image that isn't one of ours."""
     name = image.rsplit("/", 1)[-1].split("@", maxsplit=1)[0].split(":", maxsplit=1)[0]
-    folder = checkout() / "trainer_images" / name
-    return folder if (folder / "requirements.lock").exists() else None
+    return next((folder for folder in image_folders() if folder.name == name), None)
+
+
+def image_folders() -> list[Path]:
+    """The folders of all images that have an environment."""
+    images = checkout() / "trainer_images"
+    return [lock.parent for pattern in ("*", "serving/*") for lock in sorted(images.glob(f"{pattern}/requirements.lock"))]
+
+
+def _runtime() -> Path:
+    """The package that every environment has besides its own."""
+    return checkout() / "trainer_images" / "runtime"
 
 
 def executables(folder: Path) -> Path:
@@ -60,8 +70,8 @@ async def ensure(folder: Path, progress: Callable[[str], None] = lambda _: None)
             progress(f"building what {name} has no wheel of (minutes at first, then it is kept)")
             wheel = await _run([str(build), python])
             await _run([*uv, "pip", "install", "--quiet", "--python", python, "--no-deps", wheel])
-        runtime = folder.parent / "runtime"
-        await _run([*uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "-e", str(runtime), "-e", str(folder)])
+        own = ["-e", str(_runtime()), "-e", str(folder)]
+        await _run([*uv, "pip", "install", "--quiet", "--python", python, "--no-deps", *own])
         (venv / STAMP).write_text(_wanted(folder))
         progress(f"environment {name} is ready")
 
@@ -74,7 +84,7 @@ def _locked_requirements(folder: Path) -> list[str]:
 
 
 def _wanted(folder: Path) -> str:
-    files = [folder / "requirements.lock", folder / "pyproject.toml", folder.parent / "runtime" / "pyproject.toml"]
+    files = [folder / "requirements.lock", folder / "pyproject.toml", _runtime() / "pyproject.toml"]
     files += [path] if (path := folder / BUILD).exists() else []
     content = b"".join(path.read_bytes() for path in files) + os.environ.get("TRAINWRIGHT_TORCH_BACKEND", "").encode()
     return hashlib.sha256(content).hexdigest()

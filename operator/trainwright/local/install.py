@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 
-from trainwright.api.crd import training_job_crd
+from trainwright.api.crd import definition
+from trainwright.api.kinds import KINDS
 from trainwright.cluster.port import CRDS, STORAGE_CLASSES, Cluster
 from trainwright.local.binaries import ControlPlaneUnavailable
 from trainwright.local.storage import STORAGE_CLASS
@@ -17,7 +18,7 @@ READY_SECONDS = 30.0
 
 
 async def install(cluster: Cluster) -> None:
-    """Apply the definition and the storage class; return when jobs are taken. Raises `ControlPlaneUnavailable`."""
+    """Apply the definitions and the storage class; return when jobs are taken. Raises `ControlPlaneUnavailable`."""
     storage = {
         "apiVersion": STORAGE_CLASSES.api_version,
         "kind": STORAGE_CLASSES.kind,
@@ -27,14 +28,19 @@ async def install(cluster: Cluster) -> None:
         "volumeBindingMode": "Immediate",
     }
     await cluster.apply(STORAGE_CLASSES, storage)
-    crd = training_job_crd()
-    await cluster.apply(CRDS, crd)
     deadline = asyncio.get_running_loop().time() + READY_SECONDS
+    for kind in KINDS.values():
+        crd = definition(kind)
+        await cluster.apply(CRDS, crd)
+        await _established(cluster, crd["metadata"]["name"], deadline)
+
+
+async def _established(cluster: Cluster, name: str, deadline: float) -> None:
     while True:
-        now = await cluster.get(CRDS, crd["metadata"]["name"])
+        now = await cluster.get(CRDS, name)
         conditions = {one["type"]: one["status"] for one in now.get("status", {}).get("conditions") or []}
         if conditions.get("Established") == "True":
             return
         if asyncio.get_running_loop().time() > deadline:
-            raise ControlPlaneUnavailable(f"the CRD is not established: {conditions}")
+            raise ControlPlaneUnavailable(f"the CRD {name} is not established: {conditions}")
         await asyncio.sleep(0.1)

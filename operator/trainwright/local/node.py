@@ -14,13 +14,14 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from trainwright import __version__
+from trainwright.api.names import GPU
 from trainwright.cluster.port import LEASES, NODES, PODS, AlreadyExists, Cluster, ClusterError, NotFound, Object
 from trainwright.controller.store import Store
 from trainwright.local.addresses import Addresses
@@ -35,13 +36,13 @@ log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 5.0
 LEASE_NAMESPACE = "kube-node-lease"
-GPU = "nvidia.com/gpu"
 
 
 class ProcessNode:
     """One node. `prefix` is the /24 of its pods (`127.33.0`); `state` holds what its pods write; `port` serves their logs.
 
     `groups`: where containers get cgroups; without it memory is watched. With `overcommit` the node claims room for anything.
+    `labels`: those it has beside a node's own.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class ProcessNode:
         groups: Groups | None = None,
         port: int = 0,
         overcommit: bool = False,
+        labels: Mapping[str, str] | None = None,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.name = name
@@ -62,6 +64,7 @@ class ProcessNode:
         self._gpus = gpus
         self._port = port
         self._overcommit = overcommit
+        self._labels = dict(labels or {})
         self._runners: dict[str, PodRunner] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._pods = Store(cluster, PODS, on_change=self._changed)
@@ -166,6 +169,7 @@ class ProcessNode:
             "kubernetes.io/os": "linux",
             "kubernetes.io/arch": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
             "trainwright.dev/process-node": "true",
+            **self._labels,
         }
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self.name, "labels": labels}, "spec": {}}
         with contextlib.suppress(AlreadyExists):

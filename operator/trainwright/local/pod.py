@@ -19,6 +19,7 @@ from trainwright.local.cgroups import Groups
 from trainwright.local.container import RETRY_SECONDS, NotYet, environment, mount, termination_message
 from trainwright.local.gpus import Gpus
 from trainwright.local.podstatus import HOST, PodStatus, now, over
+from trainwright.local.probes import Place, Probes
 from trainwright.local.process import ContainerProcess, Ended, end_pod, marked
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class PodRunner:
         self._main: str = self._containers[-1]["name"]
         self.name: str = pod["metadata"]["name"]
         self.labels: dict[str, str] = pod["metadata"].get("labels", {})
+        self._environment: dict[str, str] = {}
         self._deleted = asyncio.Event()
         self._wake = asyncio.Event()
         self._process: ContainerProcess | None = None
@@ -181,15 +183,49 @@ class PodRunner:
         process = self._process
         assert process is not None  # noqa: S101 - started just now
         running = {"running": {"startedAt": process.started}}
-        reported = asyncio.create_task(self._status.report(phase, name, running, ready=phase == "Running"))
+        is_main = phase == "Running"
+        ready = is_main and not Probes.asked(container)
+        reported = asyncio.create_task(self._status.report(phase, name, running, ready=ready))
+        probing = asyncio.create_task(self._probe(container, process, running, after=reported)) if is_main else None
         try:
             ended = await process.wait()
         finally:
             self._process = None
+            if probing:
+                probing.cancel()
+                await asyncio.wait([probing])
             await reported
         if ended.error:
             self._note(name, ended.error)
         return ended, self._terminated(container, ended, process.started)
+
+    async def _probe(
+        self, container: Object, process: ContainerProcess, running: dict[str, Any], *, after: asyncio.Task[None]
+    ) -> None:
+        """Probe the container as it asks for, once `after` has said that it runs; what doesn't live up to it is ended."""
+
+        async def on_ready(ready: bool) -> None:
+            await self._status.report("Running", container["name"], running, ready=ready)
+
+        def on_dead(why: str) -> None:
+            log.warning("%s: %s", self.name, why)
+            self._note(container["name"], f"trainwright: {why}; the container is ended")
+            ending.append(asyncio.create_task(self._terminate(process)))
+
+        ending: list[asyncio.Task[None]] = []
+        await asyncio.wait([after])
+        place = Place(self._pod["status"]["podIP"], self._environment, str(self._scratch()))
+        try:
+            await Probes(container, place, on_ready=on_ready, on_dead=on_dead).run()
+            await asyncio.gather(*ending)
+        finally:
+            for task in ending:
+                task.cancel()
+
+    async def _terminate(self, process: ContainerProcess) -> None:
+        process.terminate()
+        await asyncio.sleep(self._pod["spec"].get("terminationGracePeriodSeconds", 30))
+        process.kill()
 
     async def _start(self, container: Object) -> str | None:
         """Start the container as soon as everything that it needs is there; why it can't be, when that will not change."""
@@ -232,6 +268,7 @@ class PodRunner:
             await self._status.report("Succeeded" if code == 0 else "Failed", self._main, state)
             return False
         self._status.restarts += 1
+        self._status.ended(self._main, state)
         waiting = {"waiting": {"reason": "CrashLoopBackOff", "message": f"exit code {code}"}}
         await self._status.report("Running", self._main, waiting)
         await asyncio.sleep(min(MAX_RESTART_DELAY, 2.0 ** (self._status.restarts - 1)))
@@ -273,7 +310,8 @@ class PodRunner:
         }
         words = [*container.get("command", []), *container.get("args", [])]
         cwd = Path(mounts.rewrite(container.get("workingDir", "") or str(self._scratch())))
-        return [mounts.rewrite(word) for word in words], base | values, cwd
+        self._environment = base | values
+        return [mounts.rewrite(word) for word in words], self._environment, cwd
 
     def _scratch(self) -> Path:
         scratch: Path = self.folder / "tmp"

@@ -27,6 +27,7 @@ class PodStatus:
         self._initial: list[Object] = pod["spec"].get("initContainers", [])
         self._containers: list[Object] = pod["spec"]["containers"]
         self._states: dict[str, dict[str, Any]] = {}
+        self._last: dict[str, dict[str, Any]] = {}
         self._started: str = pod.get("status", {}).get("startTime") or now()
         self.restarts = 0
 
@@ -58,6 +59,10 @@ class PodStatus:
                 log.warning("%s: status not written: %s", self._metadata["name"], error)
                 await asyncio.sleep(RETRY_SECONDS)
 
+    def ended(self, container: str, state: dict[str, Any]) -> None:
+        """Keep how a container ended that is started again."""
+        self._last[container] = state
+
     def _container(self, container: Object, *, ready: bool) -> dict[str, Any]:
         state = self._states.get(container["name"], {"waiting": {"reason": "PodInitializing"}})
         return {
@@ -68,6 +73,7 @@ class PodStatus:
             "started": ready,
             "restartCount": self.restarts if container in self._containers else 0,
             "state": state,
+            **({"lastState": self._last[container["name"]]} if container["name"] in self._last else {}),
         }
 
     def _conditions(self, phase: str, *, ready: bool, initialized: bool) -> None:

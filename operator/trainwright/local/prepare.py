@@ -6,7 +6,6 @@ import asyncio
 import sys
 
 from trainwright.local import binaries, environments, prometheus
-from trainwright.local.paths import checkout
 
 
 def say(text: str) -> None:
@@ -14,12 +13,12 @@ def say(text: str) -> None:
 
 
 def main() -> None:
-    """The control plane's programs, Prometheus, and the environment of every trainer image."""
+    """The control plane's programs, Prometheus, and the environment of every image."""
     try:
         binaries.ensure(say)
         prometheus.ensure(say)
-        for lock in sorted(checkout().glob("trainer_images/*/requirements.lock")):
-            asyncio.run(environments.ensure(lock.parent, say))
+        for folder in environments.image_folders():
+            asyncio.run(environments.ensure(folder, say))
     except (binaries.ControlPlaneUnavailable, environments.EnvironmentFailed) as error:
         raise SystemExit(f"prepare: {error}") from None
 

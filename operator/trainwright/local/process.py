@@ -112,8 +112,9 @@ class ContainerProcess:
         try:
             said = json.loads(_result(self._folder).read_text())
         except (OSError, ValueError):
-            # The parent was killed with the rest, so nobody learned the code.
-            said = {"code": 128 + signal.SIGKILL}
+            # The parent was killed with the rest, so nobody learned the code; or asked to end before it had begun.
+            early = self._child is not None and self._child.returncode == -signal.SIGTERM
+            said = {"code": 128 + (signal.SIGTERM if early else signal.SIGKILL)}
         return Ended(said["code"], said.get("error", ""))
 
     def terminate(self) -> None:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -92,14 +93,20 @@ def command(program: Path, state: Path, *, address: str, operator: str) -> list[
 
 
 def configure(state: Path, *, operator: str) -> Path:
-    """Write what is to be scraped: the operator at this address, and the workers that it tells of."""
+    """Write what is to be scraped: the operator at this address, and the pods that it tells of."""
     often = f"{SCRAPE_SECONDS}s"
-    jobs = [
+    found = {"http_sd_configs": [{"url": f"http://{operator}/targets", "refresh_interval": often}]}
+    jobs: list[dict[str, Any]] = [
         # The operator says of which job, in which namespace, a series is.
         {"job_name": "trainwright-operator", "honor_labels": True, "static_configs": [{"targets": [operator]}]},
+        {"job_name": "trainwright-workers", **found, "relabel_configs": [_of_role("")]},
+        {"job_name": "trainwright-servers", **found, "relabel_configs": [_of_role("server")]},
+        # A gateway says whose it is, too; its `role` is that of a version.
         {
-            "job_name": "trainwright-workers",
-            "http_sd_configs": [{"url": f"http://{operator}/targets", "refresh_interval": often}],
+            "job_name": "trainwright-gateways",
+            "honor_labels": True,
+            **found,
+            "relabel_configs": [_of_role("gateway"), {"regex": "role", "action": "labeldrop"}],
         },
     ]
     config = {
@@ -111,3 +118,7 @@ def configure(state: Path, *, operator: str) -> Path:
     path = state / "prometheus.yml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     return path
+
+
+def _of_role(role: str) -> dict[str, Any]:
+    return {"source_labels": ["role"], "regex": role, "action": "keep"}

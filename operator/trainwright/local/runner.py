@@ -12,6 +12,7 @@ from pathlib import Path
 
 from trainwright.api.job import parse
 from trainwright.api.names import INDEX_LABEL, JOB_LABEL, remote_folder
+from trainwright.api.spec import Placement
 from trainwright.cluster.admission import ADMISSION
 from trainwright.cluster.memory import MemoryCluster
 from trainwright.cluster.port import CLAIMS, CONFIG_MAPS, PODS, SECRETS, TRAINING_JOBS, Object
@@ -51,10 +52,11 @@ class LocalRun:
             gpus=Gpus(real=real_gpus(), pretended=spec.resources.gpus * spec.workers),
             # The point is to run the job here, whatever a cluster's node would have to offer it.
             overcommit=True,
+            labels=_wanted_labels(spec.placement),
             progress=progress,
         )
         self.cluster.serve_logs(self.node.read_log)
-        self._operator = Operator(self.cluster, watch_jobs=True, progress_interval=PROGRESS_SECONDS)
+        self._operator = Operator(self.cluster, watch_jobs=True, progress_interval=PROGRESS_SECONDS, serving=False)
         self._tasks: list[asyncio.Task[None]] = []
 
     @contextlib.asynccontextmanager
@@ -117,6 +119,11 @@ class LocalRun:
 
     async def _pods(self) -> list[Object]:
         return (await self.cluster.list(PODS, NAMESPACE, labels={JOB_LABEL: self.name})).items
+
+
+def _wanted_labels(placement: Placement) -> dict[str, str]:
+    """What a node needs for the job to come: this one has it, whatever it is."""
+    return {**({placement.topology_key: "local"} if placement.topology_key else {}), **(placement.node_selector or {})}
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import shutil
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -197,6 +198,11 @@ class Twin:
         command = [sys.executable, "-m", "trainwright.controller", "--listen", f"{HOST}:{port}", "--progress-interval", "1"]
         # A node of a twin is a process: it doesn't come back after a reboot, so there is nothing to wait for.
         command += ["--node-lost-after", "10"]
+        key = self.state / "gateway.key"
+        if not key.exists():
+            key.touch(mode=0o600)
+            key.write_text(secrets.token_hex(32))
+        command += ["--gateway-key", str(key)]
         self._processes.start("operator", command, env={**os.environ, "KUBECONFIG": str(kubeconfig)})
 
     async def _start_prometheus(self, progress: Progress) -> None:

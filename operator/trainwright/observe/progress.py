@@ -72,12 +72,14 @@ def read_progress(raw: Any) -> TrainingProgress | None:
 
 
 def read_final_words(message: str) -> TrainingProgress | None:
-    """The last progress of a worker that succeeded, from its termination message."""
+    """From a termination message: the last progress of a worker that succeeded, the newest checkpoint of any other."""
     try:
         said = json.loads(message)
     except ValueError:
         return None
-    return read_progress(said.get("progress")) if isinstance(said, dict) else None
+    if not isinstance(said, dict):
+        return None
+    return read_progress({"checkpoint": said["checkpoint"]} if "checkpoint" in said else said.get("progress"))
 
 
 def _straggler(raw: dict[Any, Any]) -> str | None:

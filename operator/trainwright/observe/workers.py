@@ -15,6 +15,8 @@ from trainwright.observe.times import seconds
 # Words of a container that has not started for a harmless reason: it is just being made.
 _HARMLESS = ("ContainerCreating", "PodInitializing")
 # What the scheduler adds once it has said why no node will do: that it looked for somebody to evict in vain.
+# Of a pod that would fit while others of its gang don't: what these say is worth reading.
+_FOR_OTHERS = re.compile(r"pod group is unschedulable|waiting for minCount pods from a gang", re.IGNORECASE)
 _WITHOUT_PREEMPTION = re.compile(r"\s*(no new claims to deallocate,\s*)?preemption: .*$", re.DOTALL)
 
 
@@ -29,8 +31,8 @@ class WorkerState(StrEnum):
 class Worker:
     """`scheduled`: a node has been chosen. `waiting`: one line why the pod does not run, empty when there is nothing to say.
 
-    `disruption`: what the control plane says it does to the pod. `delete_by`: when the grace of a pod that is being deleted
-    ends, in seconds since the epoch.
+    `disruption`: what the control plane says it does to the pod. `created` and `delete_by`: when the pod was made, and when the
+    grace of one that is being deleted ends, in seconds since the epoch. `final_words`: its termination message.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Worker:
     state: WorkerState
     scheduled: bool
     deleting: bool
+    created: float = 0.0
     delete_by: float | None = None
     disruption: Cause | None = None
     node: str = ""
@@ -84,13 +87,14 @@ def observe_worker(pod: dict[str, Any]) -> Worker | None:
         state=state,
         scheduled=bool(pod.get("spec", {}).get("nodeName")),
         deleting="deletionTimestamp" in metadata,
+        created=seconds(metadata.get("creationTimestamp")) or 0.0,
         delete_by=seconds(metadata.get("deletionTimestamp")),
         disruption=disruption(pod),
         node=pod.get("spec", {}).get("nodeName", ""),
         address=status.get("podIP", ""),
         waiting=_waiting(status, container) if state is WorkerState.PENDING else "",
         failure=failure,
-        final_words=str((terminated or {}).get("message") or "") if state is WorkerState.SUCCEEDED else "",
+        final_words=str((terminated or {}).get("message") or ""),
     )
 
 
@@ -124,7 +128,8 @@ def _waiting(status: dict[str, Any], container: dict[str, Any]) -> str:
         return one_line(f"{waiting.get('reason', 'Waiting')}: {waiting['message']}")
     for condition in status.get("conditions", []):
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return one_line(_WITHOUT_PREEMPTION.sub("", condition.get("message") or condition.get("reason") or ""))
+            said = condition.get("message") or condition.get("reason") or ""
+            return "" if _FOR_OTHERS.match(said) else one_line(_WITHOUT_PREEMPTION.sub("", said))
     reason = waiting.get("reason", "")
     return "" if reason in _HARMLESS else reason
 

@@ -29,7 +29,9 @@ def accounted(job: TrainingJob, new: TrainingJobStatus, now: float, prices: Pric
         return new
     spent = old.time or TimeSpent()
     if old.phase in _BUCKETS:
-        spent = _with(spent, old, failed=new.restarts.last != old.restarts.last, now=now)
+        # What was saved on the way out is in the new status.
+        seen = old.model_copy(update={"checkpoint": new.checkpoint})
+        spent = _with(spent, seen, failed=new.restarts.last != old.restarts.last, now=now)
     held = held_so_far(old, now)
     update = {"phase_since": rfc3339(now), "time": spent, "goodput": goodput(spent), "held_seconds": held}
     if job.spec.resources.gpus:

@@ -1,4 +1,4 @@
-"""Children of a job other than its pods: the headless Service, and the claim of its workspace."""
+"""Children of a job other than its pods: the headless Service, the claim of its workspace, who may reach its workers."""
 
 from __future__ import annotations
 
@@ -6,31 +6,19 @@ from typing import Any
 
 from trainwright.api.job import TrainingJob
 from trainwright.api.names import JOB_LABEL, claim_name, service_name
-from trainwright.observe.observed import Observed
+from trainwright.plan import isolation
 from trainwright.plan.metadata import labels, owner, with_hash
+from trainwright.plan.types import Settings
 
-_IMMUTABLE = ("PersistentVolumeClaim",)
 
-
-def wanted(job: TrainingJob) -> list[dict[str, Any]]:
+def wanted(job: TrainingJob, settings: Settings) -> list[dict[str, Any]]:
     """The children a job should have."""
     children = [_service(job)]
+    if settings.isolated_from is not None:
+        children.append(isolation.of_job(job, settings.isolated_from))
     if job.spec.workspace.size:
         children.append(_claim(job))
     return [with_hash(child) for child in children]
-
-
-def difference(job: TrainingJob, observed: Observed) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Children to make, and children to change. A claim that is there is taken as it is."""
-    missing, different = [], []
-    for child in wanted(job):
-        metadata = child["metadata"]
-        there = observed.children.get((child["kind"], metadata["name"]))
-        if there is None:
-            missing.append(child)
-        elif there.hash not in metadata["annotations"].values() and child["kind"] not in _IMMUTABLE:
-            different.append(child)
-    return missing, different
 
 
 def _metadata(job: TrainingJob, name: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from trainwright.api.job import TrainingJob
 from trainwright.api.policies import CleanPodPolicy
 from trainwright.observe.observed import Observed
 from trainwright.observe.workers import Worker
+from trainwright.plan.queued import went_back
 from trainwright.plan.types import Deletion, Settings
 
 
@@ -20,9 +21,13 @@ def finished_pods(job: TrainingJob, observed: Observed) -> tuple[Deletion, ...]:
 
 
 def stale_pods(job: TrainingJob, observed: Observed, settings: Settings) -> tuple[Deletion, ...]:
-    """Pods of other attempts to delete. The one whose failure is the evidence stays, for its log, until the next failure."""
+    """Pods of other attempts to delete. The one whose failure is the evidence stays, for its log, until the next failure.
+
+    Those of a gang that was well when it had to go have their own grace, in which they save.
+    """
+    grace = None if went_back(job) else settings.broken_gang_grace
     return tuple(
-        Deletion(name=worker.name, uid=worker.uid, grace=settings.broken_gang_grace)
+        Deletion(name=worker.name, uid=worker.uid, grace=grace)
         for worker in observed.other_than(job.attempt)
         if not worker.deleting and not _evidence(job, worker)
     )

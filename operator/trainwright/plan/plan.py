@@ -1,4 +1,4 @@
-"""The whole decision for one job, read from top to bottom: ended? done? suspended? too late? failed? otherwise bring the gang up.
+"""The whole decision for one job, read from top to bottom: ended? done? suspended? too late? failed? admitted? Then bring it up.
 
 `plan(job, observed, now)` is pure. Doing what it says and planning again gives an empty plan.
 """
@@ -16,30 +16,35 @@ from trainwright.observe.times import rfc3339
 from trainwright.observe.workers import Worker, WorkerState
 from trainwright.plan import backoff
 from trainwright.plan.accounting import accounted
-from trainwright.plan.children import difference
+from trainwright.plan.children import wanted
 from trainwright.plan.cleanup import finished_pods, in_the_way, stale_pods
 from trainwright.plan.deadline import deadline_left, exceeded, ttl_left
+from trainwright.plan.metadata import difference
 from trainwright.plan.pods import worker_pod
+from trainwright.plan.publish import with_model
+from trainwright.plan.queued import admitted, going_back, time_left, waiting
 from trainwright.plan.restart import after_failure, failures, undecided
 from trainwright.plan.status import concluded, counts, is_true, with_conditions, with_progress
 from trainwright.plan.suspend import resume, suspend
 from trainwright.plan.types import Event, Plan, Settings
+from trainwright.schedulers.base import UNGATED, Admission, State
 
 
-def plan(job: TrainingJob, observed: Observed, now: float, settings: Settings) -> Plan:
-    """What to do for a job, given what is seen of it at `now` (seconds since the epoch)."""
-    decided = _decide(job, observed, now, settings)
-    return replace(decided, status=accounted(job, decided.status, now, settings.prices))
+def plan(job: TrainingJob, observed: Observed, now: float, settings: Settings, admission: Admission = UNGATED) -> Plan:
+    """What to do for a job, given what is seen of it at `now` (seconds since the epoch), and whether its pods may be made."""
+    decided = _decide(job, observed, now, settings, admission)
+    status = accounted(job, decided.status, now, settings.prices)
+    return replace(decided, status=with_model(job, status, observed, now))
 
 
-def _decide(job: TrainingJob, observed: Observed, now: float, settings: Settings) -> Plan:
+def _decide(job: TrainingJob, observed: Observed, now: float, settings: Settings, admission: Admission) -> Plan:
     if job.deleting or job.spec.run_policy.managed_by not in (None, OPERATOR_NAME):
         return Plan(status=job.status)
     if job.status.finished:
         return _finished(job, observed, now)
 
     workers = observed.of(job.attempt)
-    status = with_progress(job.status, observed, workers) if workers else job.status
+    status = with_progress(job.status, observed, job.attempt)
     status = status.model_copy(update={"attempt": job.attempt, "workers": counts(job, workers)})
     if len(workers) == job.spec.workers and all(worker.state is WorkerState.SUCCEEDED for worker in workers):
         return _succeeded(job, status, now)
@@ -53,13 +58,15 @@ def _decide(job: TrainingJob, observed: Observed, now: float, settings: Settings
     left = deadline_left(job, now)
     if left is not None and left <= 0:
         return exceeded(job, status, now)
-    decided = _advance(job, status, observed, now, settings)
+    decided = _advance(job, status, observed, now, settings, admission)
     wishes = [wish for wish in (decided.requeue_after, left) if wish is not None]
     return replace(decided, requeue_after=min(wishes, default=None))
 
 
-def _advance(job: TrainingJob, status: TrainingJobStatus, observed: Observed, now: float, settings: Settings) -> Plan:
-    """Failed? Otherwise bring the gang up."""
+def _advance(
+    job: TrainingJob, status: TrainingJobStatus, observed: Observed, now: float, settings: Settings, admission: Admission
+) -> Plan:
+    """Failed? Back to the queue, or still in it? Otherwise bring the gang up."""
     workers = observed.of(job.attempt)
     if found := failures(job, observed, now, settings):
         if wait := undecided(found, workers, now, settings):
@@ -67,10 +74,18 @@ def _advance(job: TrainingJob, status: TrainingJobStatus, observed: Observed, no
         status, event = after_failure(job, status, found, now)
         return Plan(status=status, events=(event,))
 
+    if back := going_back(job, status, workers, admission, now):
+        return back
     stale = stale_pods(job, observed, settings)
+    present = {worker.index for worker in workers}
+    missing = [index for index in range(job.spec.workers) if index not in present]
+    lacks = bool(missing) and (admission.state is not State.ADMITTED or not admission.covers(missing))
+    if lacks and admission.asked:
+        return waiting(job, status, admission, stale, now)
     if blockers := in_the_way(job, observed, now, settings):
         reason = f"attempt {job.attempt} starts when {', '.join(worker.name for worker in blockers[:3])} has ended"
-        status = status.model_copy(update={"phase": Phase.RESTARTING, "reason": reason})
+        phase = Phase.QUEUED if is_true(status, ConditionType.QUEUED) else Phase.RESTARTING
+        status = status.model_copy(update={"phase": phase, "reason": reason})
         return Plan(status=status, delete=stale, requeue_after=1.0)
     if not workers and (pause := backoff.left(job, now, settings)) > 0:
         failures_so_far = backoff.failures(job)
@@ -79,17 +94,18 @@ def _advance(job: TrainingJob, status: TrainingJobStatus, observed: Observed, no
         status = status.model_copy(update={"phase": Phase.RESTARTING, "reason": reason})
         return Plan(status=status, delete=stale, requeue_after=pause)
 
-    make, apply = difference(job, observed)
-    present = {worker.index for worker in workers}
-    missing = [index for index in range(job.spec.workers) if index not in present]
-    status = _alive(job, status, workers, now)
+    if lacks:
+        return waiting(job, status, admission, stale, now)
+    make, apply = difference(wanted(job, settings), observed.children)
+    status = _alive(job, status, workers, admission, now)
+    limits = [_until_stuck(workers, now, settings), time_left(workers, admission, now)]
     return Plan(
         status=status,
         make=tuple(make),
         apply=tuple(apply),
-        create=tuple(worker_pod(job, index, settings) for index in missing),
+        create=tuple(admission.added_to(worker_pod(job, index, settings), index) for index in missing),
         delete=stale,
-        requeue_after=_until_stuck(workers, now, settings),
+        requeue_after=min((limit for limit in limits if limit is not None), default=None),
     )
 
 
@@ -114,7 +130,9 @@ def _succeeded(job: TrainingJob, status: TrainingJobStatus, now: float) -> Plan:
     return Plan(status=status, events=(Event(reason=Reason.WORKERS_SUCCEEDED, message=message, key="succeeded"),))
 
 
-def _alive(job: TrainingJob, status: TrainingJobStatus, workers: list[Worker], now: float) -> TrainingJobStatus:
+def _alive(
+    job: TrainingJob, status: TrainingJobStatus, workers: list[Worker], admission: Admission, now: float
+) -> TrainingJobStatus:
     """Queued, starting or running, from how far the slowest worker is.
 
     The pods that are missing are created in this very pass, so the gang is then created whole; a pass that can't
@@ -127,6 +145,7 @@ def _alive(job: TrainingJob, status: TrainingJobStatus, workers: list[Worker], n
         job,
         now,
         (ConditionType.CREATED, True, Reason.GANG_CREATED, f"attempt {job.attempt}: {_pods(desired)} created"),
+        *admitted(job, admission),
     )
     if len(up) == desired:
         if not is_true(job.status, ConditionType.RUNNING):
@@ -143,10 +162,10 @@ def _alive(job: TrainingJob, status: TrainingJobStatus, workers: list[Worker], n
         return status.model_copy(update=update)
     scheduled = all(worker.scheduled for worker in workers) and len(workers) == desired
     phase = Phase.STARTING if scheduled else Phase.QUEUED
-    return status.model_copy(update={"phase": phase, "reason": _waiting(job, workers, scheduled=scheduled)})
+    return status.model_copy(update={"phase": phase, "reason": _waiting(job, workers, admission, scheduled=scheduled)})
 
 
-def _waiting(job: TrainingJob, workers: list[Worker], *, scheduled: bool) -> str:
+def _waiting(job: TrainingJob, workers: list[Worker], admission: Admission, *, scheduled: bool) -> str:
     """One line why the gang does not run yet; what a worker itself says of it comes first."""
     desired = job.spec.workers
     pending = [worker for worker in workers if worker.state is WorkerState.PENDING]
@@ -160,6 +179,8 @@ def _waiting(job: TrainingJob, workers: list[Worker], *, scheduled: bool) -> str
         )
     if scheduled:
         return f"{prefix}{len(pending)} of {_pods(desired)} starting"
+    if admission.reason:
+        return f"{prefix}{admission.reason}"
     unscheduled = desired - sum(worker.scheduled for worker in workers)
     return f"{prefix}{unscheduled} of {_pods(desired)} not scheduled yet"
 

@@ -30,19 +30,17 @@ from trainwright.api.names import (
 )
 from trainwright.api.spec import FrameworkName, TrainingJobSpec
 from trainwright.frameworks import Identity, framework
+from trainwright.plan.catalogue import FETCH
+from trainwright.plan.confined import confined
 from trainwright.plan.metadata import labels, owner
 from trainwright.plan.types import Settings
 from trainwright.plan.volumes import data_place, volumes, workspace_mount
 
-NON_ROOT = 65532
-GPU = "nvidia.com/gpu"
 GRACE_SECONDS = 30
 UPLOAD_GRACE_SECONDS = 120
 """Grace of a worker whose last checkpoint must reach object storage first."""
 DEFAULT_CHECKPOINT_SECONDS = 300
 _NODE_AWAY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
-FETCH_IMAGE = "sklearn"
-_CONFINED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -74,40 +72,29 @@ def worker_pod(job: TrainingJob, index: int, settings: Settings) -> dict[str, An
             "ownerReferences": [owner(job)],
             **_annotations(job),
         },
-        "spec": {
-            "hostname": hostname(job.name, index),
-            "subdomain": service_name(job.name),
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": UPLOAD_GRACE_SECONDS if spec.workspace.uri else GRACE_SECONDS,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": NON_ROOT,
-                "runAsGroup": NON_ROOT,
-                "fsGroup": NON_ROOT,
-                "fsGroupChangePolicy": "OnRootMismatch",
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "containers": [
-                {
-                    "name": CONTAINER,
-                    "image": spec.image or settings.image(chosen.image),
-                    "command": chosen.command(spec),
-                    "workingDir": CODE_DIR if spec.code and not spec.recipe else WORKSPACE_DIR,
-                    "env": environment,
-                    "ports": [{"name": "metrics", "containerPort": METRICS_PORT}],
-                    "resources": _resources(job),
-                    "volumeMounts": mounts,
-                    "terminationMessagePath": TERMINATION_LOG,
-                    "terminationMessagePolicy": "FallbackToLogsOnError",
-                    "securityContext": _CONFINED,
-                }
-            ],
-            **_fetch(job, settings, environment),
-            "volumes": pod_volumes,
-            **_placement(job, settings),
-        },
+        "spec": confined(
+            {
+                "hostname": hostname(job.name, index),
+                "subdomain": service_name(job.name),
+                "restartPolicy": "Never",
+                "terminationGracePeriodSeconds": UPLOAD_GRACE_SECONDS if spec.workspace.uri else GRACE_SECONDS,
+                "containers": [
+                    {
+                        "name": CONTAINER,
+                        "image": spec.image or settings.image(chosen.image),
+                        "command": chosen.command(spec),
+                        "workingDir": CODE_DIR if spec.code and not spec.recipe else WORKSPACE_DIR,
+                        "env": environment,
+                        "ports": [{"name": "metrics", "containerPort": METRICS_PORT}],
+                        "resources": _resources(job, settings),
+                        "volumeMounts": mounts,
+                    }
+                ],
+                **_fetch(job, settings, environment),
+                "volumes": pod_volumes,
+                **_placement(job, settings),
+            }
+        ),
     }
 
 
@@ -144,7 +131,7 @@ def _fetch(job: TrainingJob, settings: Settings, environment: list[dict[str, Any
         return {}
     # An image made from ours can fetch, and may carry the user's own file systems; a foreign one can't.
     ours = has_launcher(spec)
-    image = spec.image or settings.image(framework(spec.framework).image) if ours else settings.image(FETCH_IMAGE)
+    image = spec.image or settings.image(framework(spec.framework).image) if ours else settings.image(FETCH)
     container = {
         "name": FETCH_CONTAINER,
         "image": image,
@@ -152,9 +139,6 @@ def _fetch(job: TrainingJob, settings: Settings, environment: list[dict[str, Any
         "workingDir": WORKSPACE_DIR,
         "env": environment,
         "volumeMounts": [workspace_mount(job)],
-        "terminationMessagePath": TERMINATION_LOG,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": _CONFINED,
     }
     return {"initContainers": [container]}
 
@@ -162,6 +146,8 @@ def _fetch(job: TrainingJob, settings: Settings, environment: list[dict[str, Any
 def _placement(job: TrainingJob, settings: Settings) -> dict[str, Any]:
     """The fields of a pod's spec that say where it may run, and for how long without news of its node."""
     placement = {name: value for name, value in job.spec.placement.wire().items() if value}
+    if important := job.spec.run_policy.scheduling.priority_class:
+        placement["priorityClassName"] = important
     own = placement.pop("tolerations", [])
     if together := placement.pop("topologyKey", None):
         placement["affinity"] = _together(job, together)
@@ -221,13 +207,12 @@ def _data(job: TrainingJob) -> dict[str, dict[str, str]]:
     }
 
 
-def _resources(job: TrainingJob) -> dict[str, Any]:
+def _resources(job: TrainingJob, settings: Settings) -> dict[str, Any]:
+    """What the job asks for is its limit, too; what it gets by default is not: nobody has said that it needs no more."""
     asked = job.spec.resources
-    amounts: dict[str, str] = {}
-    if asked.cpu:
-        amounts["cpu"] = asked.cpu
-    if asked.memory:
-        amounts["memory"] = asked.memory
+    limits = {name: value for name, value in (("cpu", asked.cpu), ("memory", asked.memory)) if value}
     if asked.gpus:
-        amounts[GPU] = str(asked.gpus)
-    return {"requests": amounts, "limits": amounts} if amounts else {}
+        limits[asked.gpu_resource] = str(asked.gpus)
+    defaults = (("cpu", settings.default_cpu), ("memory", settings.default_memory))
+    requests = {name: value for name, value in defaults if value} | limits
+    return {name: amounts for name, amounts in (("requests", requests), ("limits", limits)) if amounts}

@@ -82,14 +82,15 @@ def after_failure(
         evidence=first.evidence or first.message or None,
     )
     verdict = judge(job, first)
+    advice = _advice(job, first)
     if not verdict.restart:
-        message = f"{first}; {verdict.why}" if verdict.why else str(first)
+        message = f"{first}{advice}; {verdict.why}" if verdict.why else f"{first}{advice}"
         return _failed(job, status, last, now, verdict.reason, message)
     counted = int(verdict.counted)
     reason = verdict.reason
     used = f" ({verdict.why})" if verdict.why else ""
     mute = _mute(job, found) if first.cause is Cause.HUNG else ""
-    message = f"attempt {job.attempt}: {first}{mute}; restarting as attempt {job.attempt + 1}{used}"
+    message = f"attempt {job.attempt}: {first}{advice}{mute}; restarting as attempt {job.attempt + 1}{used}"
     restarted = status.model_copy(
         update={
             "phase": Phase.RESTARTING,
@@ -118,6 +119,13 @@ def after_failure(
         (ConditionType.RESTARTING, True, reason, message),
     )
     return restarted, Event(reason=reason, message=_with_evidence(message, last), key=f"attempt-{job.attempt}")
+
+
+def _advice(job: TrainingJob, failure: Failure) -> str:
+    """What its author can do about it, where that is plain."""
+    if failure.cause is not Cause.OOM_KILLED or not job.spec.resources.memory:
+        return ""
+    return f"; resources.memory is {job.spec.resources.memory}: raise it, or make batches smaller"
 
 
 def _failed(

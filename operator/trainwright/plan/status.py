@@ -9,6 +9,7 @@ from trainwright.observe.observed import Observed
 from trainwright.observe.progress import TrainingProgress, read_final_words
 from trainwright.observe.times import rfc3339
 from trainwright.observe.workers import Worker, WorkerState
+from trainwright.plan.conditions import conditions_after
 
 Saying = tuple[ConditionType, bool, Reason, str]
 
@@ -28,15 +29,21 @@ def counts(job: TrainingJob, workers: list[Worker]) -> WorkerCounts:
     )
 
 
-def with_progress(status: TrainingJobStatus, observed: Observed, workers: list[Worker]) -> TrainingJobStatus:
-    """Take over what rank 0 says; its last words, once it has succeeded, before what was heard of it while it ran."""
-    final = next((read_final_words(worker.final_words) for worker in workers if worker.index == 0 and worker.final_words), None)
-    said = final or observed.progress
-    if said is None:
-        return status
+def with_progress(status: TrainingJobStatus, observed: Observed, attempt: int) -> TrainingJobStatus:
+    """Take over what rank 0 says; its last words, once it has ended, before what was heard of it while it ran.
+
+    One that was asked to stop has saved on its way out, and may be gone by now, or its job be at the next attempt already.
+    """
+    workers = observed.of(attempt)
+    of = attempt if workers else max((one.attempt for one in (*observed.workers, *observed.departed)), default=attempt)
+    ended = (one for one in (*observed.workers, *observed.departed) if one.index == 0 and one.attempt == of and one.final_words)
+    final = next((read_final_words(one.final_words) for one in ended), None)
+    heard = observed.progress if workers else None
+    said = final if final is not None and final.step is not None else heard
+    saved = max((one for one in (said, final) if one is not None), key=_saved_at, default=None)
     update: dict[str, object] = {}
     # A new attempt has nothing to say of steps until it has loaded its checkpoint; until then the last word stands.
-    if said.step is not None:
+    if said is not None and said.step is not None:
         update["progress"] = Progress(
             step=said.step,
             total_steps=said.total_steps,
@@ -48,11 +55,15 @@ def with_progress(status: TrainingJobStatus, observed: Observed, workers: list[W
             resumed_from=said.resumed_from,
             summary=said.summary,
         )
-    if said.metrics:
+    if said is not None and said.metrics:
         update |= {"metrics": said.metrics, "main_metric": said.main}
-    if said.checkpoint_step is not None:
-        update["checkpoint"] = _saved(said)
+    if saved is not None and saved.checkpoint_step is not None:
+        update["checkpoint"] = _saved(saved)
     return status.model_copy(update=update)
+
+
+def _saved_at(said: TrainingProgress) -> int:
+    return -1 if said.checkpoint_step is None else said.checkpoint_step
 
 
 def _saved(said: TrainingProgress) -> SavedCheckpoint:
@@ -62,21 +73,10 @@ def _saved(said: TrainingProgress) -> SavedCheckpoint:
 
 def with_conditions(status: TrainingJobStatus, job: TrainingJob, now: float, *sayings: Saying) -> TrainingJobStatus:
     """Say things of the job; the time of a condition moves only when its status does."""
-    conditions = {condition.type: condition for condition in status.conditions}
-    for kind, true, reason, message in sayings:
-        old = conditions.get(kind)
-        word = "True" if true else "False"
-        moved = old is None or old.status != word
-        conditions[kind] = Condition(
-            type=kind,
-            status=word,
-            reason=reason.value,
-            message=message,
-            last_transition_time=rfc3339(now) if moved or old is None else old.last_transition_time,
-            observed_generation=job.generation,
-        )
-    ordered = [conditions[kind] for kind in ConditionType if kind in conditions]
-    return status.model_copy(update={"conditions": ordered, "observed_generation": job.generation})
+    conditions = conditions_after(
+        status.conditions, sayings, make=Condition, order=ConditionType, generation=job.generation, now=now
+    )
+    return status.model_copy(update={"conditions": conditions, "observed_generation": job.generation})
 
 
 def concluded(
@@ -89,10 +89,16 @@ def concluded(
         status,
         job,
         now,
+        *not_queued(status, reason, message),
         (ConditionType.RUNNING, False, reason, message),
         (ConditionType.RESTARTING, False, reason, message),
         (end, True, reason, message),
     )
+
+
+def not_queued(status: TrainingJobStatus, reason: Reason, message: str) -> tuple[Saying, ...]:
+    """What is said of a job that waits for admission no more, for another reason than that it has it."""
+    return ((ConditionType.QUEUED, False, reason, message),) if is_true(status, ConditionType.QUEUED) else ()
 
 
 def is_true(status: TrainingJobStatus, kind: ConditionType) -> bool:

@@ -7,7 +7,7 @@ from trainwright.api.reasons import Reason
 from trainwright.api.status import ConditionType, Phase, TrainingJobStatus
 from trainwright.observe.observed import Observed
 from trainwright.observe.times import rfc3339
-from trainwright.plan.status import with_conditions
+from trainwright.plan.status import not_queued, with_conditions
 from trainwright.plan.types import Deletion, Event, Plan
 
 
@@ -21,6 +21,7 @@ def suspend(job: TrainingJob, status: TrainingJobStatus, observed: Observed, now
         status,
         job,
         now,
+        *not_queued(status, Reason.SUSPENDED, "suspended"),
         (ConditionType.RUNNING, False, Reason.SUSPENDED, "suspended"),
         (ConditionType.RESTARTING, False, Reason.SUSPENDED, "suspended"),
         (ConditionType.SUSPENDED, True, Reason.SUSPENDED, "runPolicy.suspend is true"),

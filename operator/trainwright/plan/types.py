@@ -8,19 +8,25 @@ from typing import Any
 
 from trainwright import __version__
 from trainwright.api.reasons import Reason
+from trainwright.api.scheduling import ProviderName
 from trainwright.api.status import TrainingJobStatus
 from trainwright.plan.prices import Prices
+from trainwright.schedulers.objects import Patch
 
 Object = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How this operator was set up. `images` overrides single entries of the catalogue; times are in seconds."""
+    """How this operator was set up. `images` overrides single entries of the catalogue; `default_cpu` and `default_memory` are
+    requested for workers whose job names none (no limit); times are in seconds.
+    """
 
     registry: str = "ghcr.io/trainwright"
     tag: str = __version__
     images: Mapping[str, str] = field(default_factory=dict)
+    default_cpu: str | None = None
+    default_memory: str | None = None
     # The survivors of a broken gang hang in a collective operation: they can't save anything, so they get little time.
     broken_gang_grace: int = 5
     # A pod that outlives its grace by this much is on a node that doesn't answer; the next attempt goes on without it.
@@ -34,6 +40,14 @@ class Settings:
     max_backoff: float = 300.0
     # What resources cost, if anybody has said so: for status.cost.
     prices: Prices | None = None
+    # What gateways know their operator by: with it each is told the hash of a token of its own. None: /sync is open.
+    gateway_key: bytes | None = None
+    # With the namespace of the operator itself, what it makes gets NetworkPolicies; with None it gets none.
+    isolated_from: str | None = None
+    # Who decides when pods are made, for jobs that don't say.
+    scheduler: ProviderName = ProviderName.NONE
+    # What schedulers go by in this cluster, where they have other names than usual.
+    scheduler_names: Mapping[ProviderName, str] = field(default_factory=dict)
 
     def image(self, name: str) -> str:
         return self.images.get(name, f"{self.registry}/{name}:{self.tag}")
@@ -59,7 +73,8 @@ class Deletion:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a pass does, in this order: make and apply children, create pods, delete pods, write status, send events.
+    """What a pass does, in this order: make and apply children, change and remove objects of a provider, create pods, delete
+    pods, write status, send events.
 
     `make` holds children that are missing, `apply` those that differ from what they should be; `settled` is false while
     the pass waits for something that no event will announce, until `requeue_after` seconds have passed.
@@ -68,6 +83,8 @@ class Plan:
     status: TrainingJobStatus
     make: tuple[Object, ...] = ()
     apply: tuple[Object, ...] = ()
+    patch: tuple[Patch, ...] = ()
+    remove: tuple[Object, ...] = ()
     create: tuple[Object, ...] = ()
     delete: tuple[Deletion, ...] = ()
     events: tuple[Event, ...] = ()
@@ -77,4 +94,5 @@ class Plan:
     @property
     def empty(self) -> bool:
         """Whether nothing but status is to be written."""
-        return not (self.make or self.apply or self.create or self.delete or self.delete_job or self.events)
+        acts = self.make or self.apply or self.patch or self.remove or self.create or self.delete
+        return not (acts or self.delete_job or self.events)
