@@ -1,7 +1,8 @@
 """`make demo`: the main job of Trainwright from end to end, as a user would do it, with what it prints and shows on the way.
 
 A real control plane comes up, the operator, a node; `kubectl apply` of a training job with two workers; one worker is
-killed; the gang restarts and resumes; the result is shown. KEEP=1 leaves everything running afterwards.
+killed; the gang restarts and resumes; its model is published and goes live behind a gateway; a second one takes over by canary,
+under load; drift is provoked and shown. KEEP=1 leaves everything running afterwards.
 """
 
 from __future__ import annotations
@@ -18,42 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from rich.console import Console
 
+from demo_serving import serve
+from demo_steps import DEADLINE_SECONDS, ROOT, TRAINWRIGHT, console, do, say, shown
 from trainwright.local import binaries, environments
 from trainwright.local.twin import Twin
 
-ROOT = Path(__file__).resolve().parents[1]
 SAMPLE = ROOT / "manifests" / "samples" / "digits.yaml"
 RESULTS = ROOT / "build" / "demo"
 JOB = "digits"
-TRAINWRIGHT = str(Path(sys.executable).parent / "trainwright")
 KILL_AFTER_STEP = 90
-DEADLINE_SECONDS = 600
-
-console = Console(highlight=False, soft_wrap=True)
-
-
-def say(text: str) -> None:
-    console.print(f"\n[bold cyan]▶[/] [bold]{text}[/]")
-
-
-def shown(*words: str | Path) -> str:
-    """A command as a user would type it."""
-    return " ".join(Path(word).name if index == 0 else str(word) for index, word in enumerate(words)).replace(f"{ROOT}/", "")
-
-
-def do(*words: str | Path, quiet: bool = False, check: bool = True) -> str:
-    """Run a command, printed before and its output after."""
-    if not quiet:
-        console.print(f"[dim]$ {shown(*words)}[/]")
-    result = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
-    if check and result.returncode != 0:
-        raise SystemExit(f"demo: {shown(*words)} failed:\n{result.stdout}{result.stderr}")
-    if not quiet:
-        sys.stdout.write(result.stdout)
-        sys.stdout.flush()
-    return result.stdout
 
 
 def main() -> None:
@@ -70,6 +45,7 @@ def main() -> None:
         subprocess.run([TRAINWRIGHT, "up", "--name", "demo", "--gpus-per-node", "2"], check=True)
         os.environ["KUBECONFIG"] = str(twin.state / "kubeconfig")
         train(twin.kubectl)
+        serve(twin.kubectl)
         say(f"Done in {time.monotonic() - started:.0f} s")
         console.print(f"The model, its report and curves are in {RESULTS.relative_to(ROOT)}/")
     finally:
@@ -89,7 +65,8 @@ def prepare() -> bool:
     except binaries.ControlPlaneUnavailable as error:
         console.print(f"[yellow]no control plane can be had here ({error}): the same story is told by `trainwright run`[/]")
         has_control_plane = False
-    asyncio.run(environments.ensure(ROOT / "trainer_images" / "torch", lambda text: console.print(f"  {text}")))
+    for image in ("torch", *(["serving/publisher", "serving/torchserve", "serving/gateway"] if has_control_plane else [])):
+        asyncio.run(environments.ensure(ROOT / "trainer_images" / image, lambda text: console.print(f"  {text}")))
     console.print("  ready")
     return has_control_plane
 
@@ -115,8 +92,8 @@ def without_cluster() -> None:
 def train(kubectl: str) -> None:
     """The story of one job."""
     say("A training job: two workers, torch DDP, scikit-learn's 1,797 images of digits")
-    do(kubectl, "delete", "trainingjob", JOB, "--ignore-not-found", quiet=True)
-    do(kubectl, "delete", "pvc", f"{JOB}-workspace", "--ignore-not-found", quiet=True)
+    do(kubectl, "delete", "md,trainingjob", "--all", "--wait", quiet=True)
+    do(kubectl, "delete", "pvc", "--all", quiet=True)
     do(kubectl, "apply", "-f", SAMPLE.relative_to(ROOT))
     until(kubectl, lambda job: phase(job) == "Running", "every worker runs")
     do(kubectl, "get", "pods", "-o", "wide")

@@ -12,16 +12,29 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import cost, recipes, recovery, report, start, training
+from bench import cost, gateway, publish, queue, recipes, recovery, report, start, training, week
 from bench.results import Figure, passed, read_ranges, rows
 from bench.world import World, world
 from trainwright.local import environments
 from trainwright.local.binaries import ControlPlaneUnavailable
 from trainwright.local.paths import checkout
 
-GROUPS = ("start", "growth", "cost", "step", "checkpoint", "recovery", "startup", "quality")
-WHOLE = ("start", "growth", "cost", "step", "checkpoint", "recovery")
-IN_WORLD = ("start", "growth", "cost")
+GROUPS = (
+    "start",
+    "growth",
+    "cost",
+    "step",
+    "checkpoint",
+    "recovery",
+    "startup",
+    "quality",
+    "gateway",
+    "publish",
+    "queue",
+    "week",
+)
+WHOLE = ("start", "growth", "cost", "queue", "step", "checkpoint", "recovery")
+IN_WORLD = ("start", "growth", "cost", "queue")
 QUICK = ("start", "cost", "step", "checkpoint")
 
 # A table of this width is read in a log too.
@@ -62,6 +75,17 @@ async def measure(groups: tuple[str, ...], figures: list[Figure], *, quick: bool
     if "recovery" in groups:
         say("a worker is killed on the local twin")
         figures.append(await recovery.recovery(repeats=3, say=say))
+    if "gateway" in groups:
+        say("a gateway in front of its server, beside the server asked directly, in turns")
+        figures += await gateway.measure(quick=quick, say=say)
+    if "publish" in groups:
+        say("an artifact of 1 GB is published, beside a copy")
+        figures += await publish.measure(quick=quick, say=say)
+    if "week" in groups:
+        say("a simulated week of a cluster under three ways to share its GPUs")
+        folder = checkout() / "build" / "bench"
+        figures += await asyncio.to_thread(week.measure, folder, seeds=1 if quick else 2)
+        say(f"drawn in {(await week.draw(folder, say)).relative_to(checkout())}")
     if asked := {"startup", "quality"} & set(groups):
         repeats = 1 if quick else 3
         await recipes.measure(figures, quality="quality" in asked, startup="startup" in asked, repeats=repeats, say=say)
@@ -82,6 +106,10 @@ async def _in_world(there: World, groups: tuple[str, ...], figures: list[Figure]
             figures += await cost.burden(there, jobs=300, seconds=30)
             say("a scrape of the operator")
             figures += await cost.scrapes(there, jobs=500)
+    if "queue" in groups:
+        say("a full cluster, and a queue")
+        figures += await queue.queue(there, 100)
+        figures += [] if quick else await queue.queue(there, 1000)
     if "growth" in groups:
         say("how it grows")
         figures += await start.growth(there)

@@ -7,6 +7,7 @@ from typing import Any
 from bench.world import NAMESPACE, SHARED_CLAIM
 from trainwright.api.job import parse
 from trainwright.api.names import API_VERSION
+from trainwright.api.scheduling import ProviderName
 from trainwright.cluster.port import TRAINING_JOBS, Object
 from trainwright.plan.pods import worker_pod
 from trainwright.plan.types import Settings
@@ -20,6 +21,12 @@ def small_job(name: str, workers: int) -> Object:
 def usual_job(name: str, workers: int) -> Object:
     """A job as most are: a recipe, its configuration, and a claim of its own."""
     return _job(name, workers, framework="torch", recipe={"name": "image-classification", "config": {"epochs": 1}})
+
+
+def gpu_job(name: str, gpus: int) -> Object:
+    """A small job of one worker with so many GPUs, in the queue of `capacity`."""
+    policy = {"schedulingPolicy": {"provider": ProviderName.CAPACITY.value}}
+    return small_job(name, 1) | {"spec": small_job(name, 1)["spec"] | {"resources": {"gpus": gpus}, "runPolicy": policy}}
 
 
 def bare_pods(name: str, count: int) -> list[Object]:

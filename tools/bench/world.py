@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench.observer import Observer
 from bench.waiting import until
-from trainwright.api.names import GROUP
+from trainwright.api.names import GPU, GROUP
 from trainwright.cluster.kube import KubeCluster
 from trainwright.cluster.port import CLAIMS, NAMESPACES, NODES, PODS, SERVICES, TRAINING_JOBS, VOLUMES, NotFound, Object, Resource
 from trainwright.controller.execute import CONCURRENCY
@@ -34,6 +34,7 @@ from trainwright.local.storage import Provisioner
 Say = Callable[[str], None]
 
 NODE_COUNT = 200
+GPUS_PER_NODE = 8
 NAMESPACE = "bench"
 SHARED_CLAIM = "shared"
 SIMULATED_LABEL = f"bench.{GROUP}/simulated"
@@ -170,7 +171,7 @@ async def world(say: Say, *, nodes: int = NODE_COUNT) -> AsyncIterator[World]:
 async def _populate(cluster: KubeCluster, nodes: int, processes: Processes) -> None:
     """Nodes that are ready, a namespace that takes pods, and in it a claim that any number of jobs may share."""
     await cluster.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    room = {"cpu": "64", "memory": "256Gi", "pods": "110"}
+    room = {"cpu": "64", "memory": "256Gi", "pods": "110", GPU: str(GPUS_PER_NODE)}
     for number in range(nodes):
         metadata = {"name": f"simulated-{number}", "labels": {SIMULATED_LABEL: "yes"}}
         status = {"allocatable": room, "capacity": room}

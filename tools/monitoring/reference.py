@@ -28,11 +28,21 @@ JOBS = """
 `/metrics` of the operator, made of each job's status at every scrape: they outlive the job's pods and the operator's restarts,
 and vanish with the job. At most 2,000 jobs have them, those that ended longest ago not being among these.
 """
+DEPLOYMENTS = """
+## Served models
+
+`/metrics` of the operator, made of each ModelDeployment's status at every scrape, and gone with it.
+"""
 WORKERS = """
 ## Workers
 
 `/metrics` on port 9400 of every worker that our launcher runs, one port a pod whatever the number of its ranks. Prometheus adds
 `namespace`, `job`, `pod`, `worker` and `attempt`.
+"""
+GATEWAY = """
+## Gateway
+
+`/metrics` on port 9400 of every gateway. What the figures mean: [gateway.md](gateway.md).
 """
 RECORDED = """
 ## Recorded
@@ -57,7 +67,18 @@ def recorded() -> str:
 
 
 def main() -> None:
-    parts = [HEAD, OPERATOR, table(tables.operator()), JOBS, table(tables.jobs()), WORKERS, table(tables.workers())]
+    parts = [
+        HEAD,
+        OPERATOR,
+        table(tables.operator()),
+        JOBS,
+        table(tables.jobs()),
+        DEPLOYMENTS,
+        table(tables.deployments()),
+        WORKERS,
+        table(tables.workers()),
+    ]
+    parts += [GATEWAY, table(tables.gateways())]
     sys.stdout.write("".join(parts) + RECORDED + recorded())
 
 

@@ -1,4 +1,4 @@
-"""`python -m monitoring.dashboards fleet|job|operator`: that dashboard as JSON."""
+"""`python -m monitoring.dashboards fleet|job|operator|serving`: that dashboard as JSON."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from monitoring.dashboards.fleet import fleet
 from monitoring.dashboards.job import job
 from monitoring.dashboards.operator import operator
+from monitoring.dashboards.serving import serving
 
-DASHBOARDS = {"fleet": fleet, "job": job, "operator": operator}
+DASHBOARDS = {"fleet": fleet, "job": job, "operator": operator, "serving": serving}
 
 
 def main() -> None:
