@@ -81,7 +81,7 @@ def test_doctor_sees_a_control_plane_without_nodes_and_operator(cli: Callable[..
         "gpus": "problem",
     }
     assert found["operator"]["level"] in ("warning", "problem"), "a problem once other tests have left jobs that nobody looks at"
-    assert found["crd"]["message"] == "TrainingJobs are defined as this version defines them", (
+    assert found["crd"]["message"] == "TrainingJobs and ModelDeployments are defined as this version defines them", (
         "the API server's own defaults are no difference"
     )
     assert "PodGroup v1alpha2" in found["schedulers"]["message"], "the gates of the twin's control plane serve it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -11,10 +12,13 @@ import pytest
 import yaml
 
 from support.builders import job
+from support.kinds import without_kinds
+from support.serving import deployment
 from support.twin import ROOT, Kubectl
+from trainwright.api.kinds import KINDS, MODEL_DEPLOYMENT
 from trainwright.local.controlplane import ControlPlane
 
-CRD = ROOT / "manifests" / "crds" / "trainwright.dev_trainingjobs.yaml"
+CRDS = {kind.short: ROOT / "manifests" / "crds" / f"trainwright.dev_{kind.plural}.yaml" for kind in KINDS.values()}
 SAMPLES = sorted((ROOT / "manifests" / "samples").glob("*.yaml"))
 
 
@@ -31,16 +35,20 @@ def namespace(kubectl: Kubectl) -> Iterator[str]:
     kubectl("delete", "namespace", name, "--wait=false")
 
 
-def test_plain_apply_takes_the_definition_and_changes_nothing_the_second_time(kubectl: Kubectl) -> None:
-    assert CRD.stat().st_size < 100_000
-    kubectl("apply", "--force-conflicts", "--server-side", "-f", CRD)
-    crd = yaml.safe_load(CRD.read_text())
-    crd["metadata"]["name"] = "trainingjobs.example.com"
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("short", CRDS)
+def test_plain_apply_takes_the_definition_and_changes_nothing_the_second_time(kubectl: Kubectl, short: str) -> None:
+    file = CRDS[short]
+    assert file.stat().st_size < 100_000
+    kubectl("apply", "--force-conflicts", "--server-side", "-f", file)
+    crd = yaml.safe_load(file.read_text())
+    name = f"{crd['spec']['names']['plural']}.example.com"
+    crd["metadata"]["name"] = name
     crd["spec"]["group"] = "example.com"
     for _ in range(2):
         said = kubectl("apply", "-f", "-", stdin=yaml.safe_dump(crd))
     assert "unchanged" in said
-    kubectl("delete", "crd", "trainingjobs.example.com")
+    without_kinds(kubectl, name)
 
 
 def explain(kubectl: Kubectl, *words: str) -> str:
@@ -52,11 +60,18 @@ def explain(kubectl: Kubectl, *words: str) -> str:
     return result.stdout
 
 
-def test_every_field_is_explained(kubectl: Kubectl) -> None:
-    said = explain(kubectl, "tj", "--recursive")
-    for field in ("backoffLimit", "everySteps", "configMap", "sharedMemory", "samplesPerSecond"):
+@pytest.mark.parametrize(
+    ("short", "fields"),
+    [
+        ("tj", ("backoffLimit", "everySteps", "configMap", "sharedMemory", "samplesPerSecond")),
+        ("md", ("keepVersions", "maxLatencyRatio", "maxDropFromLive", "stickyHeader", "offeredUntil")),
+    ],
+)
+def test_every_field_is_explained(kubectl: Kubectl, short: str, fields: tuple[str, ...]) -> None:
+    said = explain(kubectl, short, "--recursive")
+    for field in fields:
         assert field in said
-    schema = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    schema = yaml.safe_load(CRDS[short].read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 
     def undescribed(node: dict[str, object], path: str) -> list[str]:
         found = []
@@ -101,5 +116,55 @@ def test_an_unknown_field_is_refused_by_name(kubectl: Kubectl, namespace: str) -
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.stem)
 def test_every_sample_is_accepted(kubectl: Kubectl, namespace: str, sample: Path) -> None:
     said = kubectl("apply", "-n", namespace, "-f", sample)
-    assert "trainingjob.trainwright.dev/" in said
-    assert "created" in said
+    assert re.search(r"(trainingjob|modeldeployment)\.trainwright\.dev/\S+ created", said)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({"canary": {"steps": [{"weight": 50}, {"weight": 10}]}}, "weights rise from step to step"),
+        ({"canary": {"steps": [{"weight": 50}, {"weight": 50}]}}, "weights rise from step to step"),
+        ({"gates": [{"metric": "accuracy"}]}, "a gate needs a bound"),
+        ({"gates": [{"metric": "accuracy", "min": 2, "max": 1}]}, "no version could pass"),
+        ({"offers": [{"name": "a"}]}, "exactly one of job, claim and uri"),
+        ({"offers": [{"name": "a", "uri": "s3://b/c", "path": "x"}]}, "there is no claim"),
+        ({"storage": {"claim": "a", "size": "1Gi"}}, "at most one of claim and size"),
+        ({"verify": {"publicKey": {}}}, "exactly one of configMap and secret"),
+        ({"pin": 1, "promote": 2}, "pin holds one version"),
+        ({"server": "tfserving", "gateway": {"httpRoute": {"parent": {"name": "g"}}}}, "leave httpRoute out"),
+    ],
+)
+def test_a_rule_of_a_deployment_is_the_same_in_cel_and_here(
+    kubectl: Kubectl, namespace: str, spec: dict[str, object], says: str
+) -> None:
+    raw = deployment(**spec)
+    raw["metadata"]["namespace"] = namespace
+    result = kubectl.run("apply", "-f", "-", stdin=yaml.safe_dump(raw))
+    assert result.returncode != 0
+    assert says in result.stderr
+    assert any(says in broken.message for broken in MODEL_DEPLOYMENT.broken(raw))
+
+
+def test_what_is_fixed_of_a_deployment_cannot_change(kubectl: Kubectl, namespace: str) -> None:
+    raw = deployment()
+    raw["metadata"]["namespace"] = namespace
+    kubectl("apply", "-f", "-", stdin=yaml.safe_dump(raw))
+    change = '{"spec": {"server": "sklearn"}}'
+    result = kubectl.run("patch", "md", "digits", "-n", namespace, "--type=merge", "-p", change)
+    assert "spec.server cannot change once the deployment exists" in result.stderr
+    kubectl("patch", "md", "digits", "-n", namespace, "--type=merge", "-p", '{"spec": {"pin": 3, "replicas": 2}}')
+
+
+def test_a_scheduling_policy_is_fixed_and_the_rest_of_run_policy_is_not(kubectl: Kubectl, namespace: str) -> None:
+    policy = {"provider": "capacity", "priorityClass": "a"}
+    other = job().namespace(namespace).run_policy(schedulingPolicy=policy).spec(placement={"priorityClassName": "b"}).build()
+    refused = kubectl.run("apply", "-f", "-", stdin=yaml.safe_dump(other))
+    assert "it is another class than spec.placement.priorityClassName" in refused.stderr
+    kubectl("apply", "-f", "-", stdin=yaml.safe_dump(job().namespace(namespace).run_policy(schedulingPolicy=policy).build()))
+    for change in ('{"queue": "b"}', "null", '{"priorityClass": null}'):
+        patch = f'{{"spec": {{"runPolicy": {{"schedulingPolicy": {change}}}}}}}'
+        result = kubectl.run("patch", "tj", "digits", "-n", namespace, "--type=merge", "-p", patch)
+        assert "spec.runPolicy.schedulingPolicy cannot change once the job exists" in result.stderr, change
+    kubectl("patch", "tj", "digits", "-n", namespace, "--type=merge", "-p", '{"spec": {"runPolicy": {"suspend": true}}}')
+    kubectl("apply", "-f", "-", stdin=yaml.safe_dump(job("plain").namespace(namespace).build()))
+    kubectl("patch", "tj", "plain", "-n", namespace, "--type=merge", "-p", '{"spec": {"runPolicy": {"backoffLimit": 1}}}')

@@ -14,7 +14,7 @@ async def test_the_version_has_a_major_and_a_minor_number(cluster: Inspectable) 
 
 
 async def test_discovery_tells_the_kinds_of_a_group_by_version(cluster: Inspectable) -> None:
-    assert await cluster.discover("trainwright.dev") == {"v1alpha1": ("TrainingJob",)}
+    assert await cluster.discover("trainwright.dev") == {"v1alpha1": ("ModelDeployment", "TrainingJob")}
     assert "StorageClass" in (await cluster.discover("storage.k8s.io"))["v1"]
 
 

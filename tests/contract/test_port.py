@@ -77,6 +77,8 @@ async def test_list_selects_by_labels_and_namespace_and_gives_whole_objects(clus
     listed = await cluster.list(CONFIG_MAPS, namespace, labels={"x": "1"})
     assert [item["metadata"]["name"] for item in listed.items] == ["a", "b"]
     assert {(item["apiVersion"], item["kind"]) for item in listed.items} == {("v1", "ConfigMap")}
+    others = await cluster.list(CONFIG_MAPS, namespace, labels={"x": "1"}, without={"y": "2"})
+    assert [one["metadata"]["name"] for one in others.items] == ["a"]
     both = await cluster.list(CONFIG_MAPS, namespace, labels={"x": "1", "y": "2"})
     assert [item["metadata"]["name"] for item in both.items] == ["b"]
     assert {"a", "b", "c"} <= {item["metadata"]["name"] for item in (await cluster.list(CONFIG_MAPS)).items}
@@ -277,6 +279,7 @@ class TestTrainingJobs:
             pytest.param({"recipe": {"config": {}}}, "spec.recipe.name", id="a recipe without a name"),
             pytest.param({"workers": 5000}, "spec.workers", id="more workers than names"),
             pytest.param({"resources": {"gpus": 0.5}}, "spec.resources.gpus", id="half a GPU"),
+            pytest.param({"resources": {"gpus": 1, "gpuResource": "cpu"}}, "spec.resources.gpuResource", id="a GPU that is none"),
             pytest.param({"checkpoint": {"everySteps": 0}}, "spec.checkpoint.everySteps", id="a checkpoint every no steps"),
             pytest.param({"checkpoint": {"resume": "Sometimes"}}, "spec.checkpoint.resume", id="an unknown way to resume"),
             pytest.param({"runPolicy": {"cleanPodPolicy": "Some"}}, "spec.runPolicy.cleanPodPolicy", id="an unknown policy"),

@@ -22,15 +22,18 @@ packages = ["{name}"]
 
 
 @pytest.fixture
-def image(tmp_path: Path) -> Path:
-    """An image folder with a package of its own and nothing to download but what builds it; the runtime beside it."""
+def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with one image that has a package of its own and nothing to download but what builds it, and the runtime."""
+    monkeypatch.setattr(environments, "checkout", lambda: tmp_path)
+    images = tmp_path / "trainer_images"
     for name in ("runtime", "tiny"):
-        folder = tmp_path / name
+        folder = images / name
         (folder / name).mkdir(parents=True)
         (folder / name / "__init__.py").write_text(f"said = 'from {name}'\n")
         (folder / "pyproject.toml").write_text(PROJECT.format(name=name))
-    (tmp_path / "tiny" / "requirements.lock").write_text("# nothing\n")
-    return tmp_path / "tiny"
+    (images / "tiny" / "requirements.lock").write_text("# nothing\n")
+    assert environments.image_folders() == [images / "tiny"]
+    return images / "tiny"
 
 
 async def test_made_when_first_needed_and_not_again_until_the_lock_changes(image: Path) -> None:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import subprocess
 import threading
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,39 +17,17 @@ import pytest
 import yaml
 
 from support.jobs import apply, get, kill_worker, sample, succeeded, until
-from support.twin import ROOT, RunningTwin, running_twin
+from support.monitoring import ask, expressions, promtool, query, recording
+from support.twin import RunningTwin, running_twin
 from support.waiting import eventually
 from trainwright.local import prometheus
 from trainwright.local.addresses import free_port
-
-FOLDER = ROOT / "manifests" / "monitoring"
-
-
-def promtool(*words: str) -> str:
-    result = subprocess.run(
-        [prometheus.ensure(print)["promtool"], *words], cwd=FOLDER, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
 
 
 def test_rules_are_right_and_alerts_fire_when_they_should() -> None:
     assert "SUCCESS" in promtool("check", "rules", "rules.yaml")
     assert "SUCCESS" in promtool("test", "rules", "rules.test.yaml")
     assert "SUCCESS" in promtool("check", "config", "prometheus.yml")
-
-
-def query(twin: RunningTwin, expression: str, *, at: float | None = None) -> list[dict[str, Any]]:
-    """What the twin's Prometheus answers."""
-    return ask(str(twin.twin.prometheus_url), expression, at=at)
-
-
-def ask(server: str, expression: str, *, at: float | None = None) -> list[dict[str, Any]]:
-    """What an instant query finds, now or at a moment; numbers that are none don't count as found."""
-    words = {"query": expression} | ({} if at is None else {"time": str(at)})
-    with urllib.request.urlopen(f"{server}/api/v1/query?{urllib.parse.urlencode(words)}", timeout=10) as answer:
-        found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
-    return [one for one in found if one["value"][1] != "NaN"]
 
 
 @pytest.fixture(scope="module")
@@ -119,24 +94,19 @@ async def test_it_finds_operator_and_workers_by_itself(trained: RunningTwin) -> 
 
 @pytest.mark.long
 async def test_every_recording_rule_finds_something_in_a_real_training(trained: RunningTwin) -> None:
-    groups = yaml.safe_load((FOLDER / "rules.yaml").read_text())["groups"]
-    for rule in (rule for group in groups for rule in group["rules"] if "record" in rule):
+    for rule in recording(serving=False):
         await eventually(lambda name=rule["record"]: query(trained, name), within=30, what=rule["record"])
 
 
-def expressions(dashboard: str) -> list[str]:
-    """All of a dashboard, as Grafana would ask them of the training above."""
-    content = json.loads((FOLDER / "dashboards" / f"{dashboard}.json").read_text())
-    found = [target["expr"] for panel in content["panels"] for target in panel.get("targets", [])]
-    for name, value in {"namespace": "default", "job": "digits", "__rate_interval": "30s", "__range": "10m"}.items():
-        found = [expression.replace(f"${name}", value) for expression in found]
-    return found
+def of_the_training(dashboard: str) -> list[str]:
+    """All of a dashboard's expressions, asked of the training above."""
+    return expressions(dashboard, namespace="default", job="digits")
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("dashboard", ["fleet", "job", "operator"])
 def test_every_expression_of_a_dashboard_finds_something_in_a_real_training(watched: Watched, dashboard: str) -> None:
-    needing_none = [one for one in expressions(dashboard) if "trainwright_gpu_" not in one]
+    needing_none = [one for one in of_the_training(dashboard) if "trainwright_gpu_" not in one]
     assert [one for one in needing_none if not query(watched.twin, one, at=watched.moment)] == []
 
 
@@ -164,7 +134,7 @@ async def test_those_that_need_gpus_find_something_in_what_a_worker_with_gpus_sa
     command = [prometheus.ensure(print)["prometheus"], f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'data'}"]
     process = subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}"], stderr=subprocess.DEVNULL)
     try:
-        needing = [one for name in ("fleet", "job", "operator") for one in expressions(name) if "trainwright_gpu_" in one]
+        needing = [one for name in ("fleet", "job", "operator") for one in of_the_training(name) if "trainwright_gpu_" in one]
         assert len(needing) == 4
 
         def found(expression: str) -> bool:

@@ -42,6 +42,29 @@ def test_a_job_from_start_to_results(tmp_path: Path) -> None:
     assert command_lines(str(tmp_path)) == []
 
 
+def test_a_gang_that_waits_for_its_turn_elsewhere_has_room_here(tmp_path: Path) -> None:
+    placement = {"nodeSelector": {"example.com/gpu": "h200"}, "topologyKey": "example.com/rack"}
+    policy = {"schedulingPolicy": {"provider": "capacity", "priorityClass": "urgent"}}
+    job = plain("gang", "true", workers=2, resources={"gpus": 4}, placement=placement, runPolicy=policy)
+    result = trainwright("run", write(tmp_path / "job.yaml", job), "--dir", tmp_path / "runs", timeout=60)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "all 2 workers finished" in result.stdout
+
+
+def test_a_deployment_beside_the_job_is_left_out_with_a_word(tmp_path: Path) -> None:
+    deployment = {
+        "apiVersion": "trainwright.dev/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": "m"},
+        "spec": {"server": "sklearn"},
+    }
+    file = write(tmp_path / "both.yaml", deployment, plain("greet", "true", publish={"deployment": "m"}))
+    result = trainwright("run", file, "--dir", tmp_path / "runs")
+    assert result.returncode == 0, result.stderr
+    assert "ModelDeployment m is left out" in " ".join(result.stderr.split())
+    assert "m: Offered" in result.stdout
+
+
 def test_a_failing_job_shows_its_last_lines_and_exits_1(tmp_path: Path) -> None:
     file = write(tmp_path / "job.yaml", plain("broken", "sh", "-c", "echo the reason >&2; exit 3", runPolicy={"backoffLimit": 1}))
     result = trainwright("run", file, "--dir", tmp_path / "runs")

@@ -76,12 +76,14 @@ async def test_suspend_saves_and_frees_and_resume_goes_on(twin: RunningTwin, spa
     apply(twin, space, job)
     await until(twin, space, lambda status: step(status) >= 10)
     assert twin.cli("suspend", "digits", "-n", space).stdout == "digits is being suspended\n"
-    await until(twin, space, lambda status: status.get("reason") == "suspended")
+    status = await until(twin, space, lambda status: status.get("reason") == "suspended")
+    saved = status["checkpoint"]["step"]
+    assert saved >= 10, "no periodic checkpoint was due: it is known what was saved on the way out"
     assert twin.kubectl("get", "pods", "-n", space, "-o", "name") == ""
     assert twin.cli("suspend", "digits", "-n", space).stdout == "digits is suspended already\n"
     assert twin.cli("resume", "digits", "-n", space).stdout == "digits goes on\n"
     status = await until(twin, space, lambda status: status.get("progress", {}).get("resumedFrom"))
-    assert status["progress"]["resumedFrom"] >= 10
+    assert status["progress"]["resumedFrom"] == saved
     assert (status["attempt"], status["restarts"]["total"]) == (2, 0)
     assert "stay in the claim digits-workspace" in twin.cli("delete", "digits", "-n", space).stdout.replace("\n", " ")
     gone = twin.cli("status", "digits", "-n", space)

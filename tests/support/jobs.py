@@ -13,14 +13,15 @@ import yaml
 
 from support.twin import ROOT, RunningTwin
 from support.waiting import eventually
+from trainwright.api.kinds import KINDS
 
 SAMPLES = ROOT / "manifests" / "samples"
 
 
 def sample(name: str) -> dict[str, Any]:
-    """The job of a sample file, to be changed."""
-    (job,) = [one for one in yaml.safe_load_all((SAMPLES / f"{name}.yaml").read_text()) if one["kind"] == "TrainingJob"]
-    return dict(job)
+    """The job, or the deployment, of a sample file, to be changed."""
+    (found,) = [one for one in yaml.safe_load_all((SAMPLES / f"{name}.yaml").read_text()) if one["kind"] in KINDS]
+    return dict(found)
 
 
 def apply(twin: RunningTwin, space: str, job: dict[str, Any]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from typing import Any
 
 from trainwright.api.names import CONTAINER, JOB_LABEL
-from trainwright.cluster.port import PODS, Cluster
+from trainwright.cluster.port import PODS, Cluster, NotFound
+from trainwright.schedulers.capacity.pins import pinned_to
 
 STARTED = "2026-11-21T09:00:10Z"
 
@@ -46,7 +48,7 @@ def ended(
     reason: str | None = None,
     at: str = "2026-11-21T09:01:00Z",
 ) -> dict[str, Any]:
-    pod = running(pod)
+    pod = running(pod, node=pod["spec"].get("nodeName") or "node-1")
     terminated: dict[str, Any] = {
         "exitCode": code,
         "reason": reason or ("Completed" if code == 0 else "Error"),
@@ -85,7 +87,7 @@ class ScriptedKubelet:
     async def run_all(self, job: str) -> None:
         for pod in await self.pods(job):
             if pod["status"]["phase"] == "Pending":
-                await self.become(running(pod))
+                await self.become(running(pod, node=pinned_to(pod) or "node-1"))
 
     async def end_all(self, job: str, code: int = 0) -> None:
         for pod in await self.pods(job):
@@ -96,4 +98,6 @@ class ScriptedKubelet:
         """End and remove what is being deleted, as a node does."""
         for pod in await self.pods(job):
             if "deletionTimestamp" in pod["metadata"]:
-                await self.cluster.delete(PODS, pod["metadata"]["name"], self.namespace, grace_seconds=0)
+                # One that was never bound is gone by itself.
+                with contextlib.suppress(NotFound):
+                    await self.cluster.delete(PODS, pod["metadata"]["name"], self.namespace, grace_seconds=0)

@@ -21,7 +21,7 @@ from support.waiting import eventually
 from trainwright.cluster.kube import KubeCluster
 from trainwright.cluster.port import Resource
 from trainwright.local import binaries
-from trainwright.local.controlplane import ControlPlane
+from trainwright.local.controlplane import ControlPlane, Setup
 from trainwright.local.twin import Twin
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,11 +57,11 @@ class Kubectl:
 
 
 @contextlib.contextmanager
-def control_plane() -> Iterator[tuple[ControlPlane, Kubectl]]:
-    """etcd, API server, controllers and scheduler, with our CRD; no node."""
+def control_plane(setup: Setup | None = None) -> Iterator[tuple[ControlPlane, Kubectl]]:
+    """etcd, API server, controllers and scheduler, with our CRD unless `setup` says otherwise; no node."""
     state = Path(tempfile.mkdtemp(prefix="tw-"))
     programs = binaries.ensure(print)
-    plane = ControlPlane(state, programs, name="test")
+    plane = ControlPlane(state, programs, name="test", setup=setup)
     try:
         asyncio.run(plane.start())
         yield plane, Kubectl(str(programs["kubectl"]), plane.kubeconfig)
@@ -112,7 +112,9 @@ def trainwright(
 def running_twin(*, nodes: int = 1, gpus_per_node: int = 4, monitoring: bool = False) -> Iterator[RunningTwin]:
     """A whole twin under a home of its own, brought up and taken down by the command line."""
     home = Path(tempfile.mkdtemp(prefix="tw-"))
-    environment = {"TRAINWRIGHT_HOME": str(home)}
+    # Of TensorFlow Serving there is no program to install: nodes find the double in its place.
+    path = f"{ROOT / 'tests' / 'support' / 'tfserving'}{os.pathsep}{os.environ['PATH']}"
+    environment = {"TRAINWRIGHT_HOME": str(home), "PATH": path}
     up = ["up", "--name", "t", "--nodes", str(nodes), "--gpus-per-node", str(gpus_per_node)]
     up += ["--monitoring"] if monitoring else []
     try:

@@ -10,7 +10,7 @@ from typing import Any
 
 
 async def eventually(
-    condition: Callable[[], Any | Awaitable[Any]], *, within: float = 10.0, every: float = 0.02, what: str = ""
+    condition: Callable[[], Any | Awaitable[Any]], *, within: float = 30.0, every: float = 0.02, what: str = ""
 ) -> Any:
     """The first truthy value of `condition`; fails with the last one seen when the deadline passes."""
     deadline = time.monotonic() + within

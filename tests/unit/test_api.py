@@ -7,21 +7,20 @@ from typing import Any
 import pytest
 
 from support.builders import bare, job
-from trainwright.api.crd import structural, training_job_crd
-from trainwright.api.errors import InvalidJob
+from trainwright.api.crd import definition, structural
+from trainwright.api.errors import InvalidSpec
 from trainwright.api.job import check, parse, read_status
+from trainwright.api.kinds import KINDS, TRAINING_JOB
 from trainwright.api.model import amount, whole_cores
 from trainwright.api.recipes import problems
 from trainwright.api.reference import reference
-from trainwright.api.rules import NAMED_LISTS, RULES, changed
-from trainwright.api.spec import TrainingJobSpec
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         pytest.param({"worker": 2}, "spec.worker: is not a field of a TrainingJob; known here: framework, image, recipe", id="unknown field"),
-        pytest.param({"resources": {"gpu": 1}}, "spec.resources.gpu: is not a field of a TrainingJob; known here: gpus, cpu, memory, sharedMemory", id="unknown field below"),
+        pytest.param({"resources": {"gpu": 1}}, "spec.resources.gpu: is not a field of a TrainingJob; known here: gpus, gpuResource, cpu, memory, sharedMemory", id="unknown field below"),
         pytest.param({"env": [{"name": "A", "val": "1"}]}, "spec.env[0].val: is not a field of a TrainingJob; known here: name, value, valueFrom", id="unknown field in a list"),
         pytest.param({"framework": "keras"}, "spec.framework: 'keras' is not one of 'torch', 'tensorflow', 'horovod', 'jax', 'sklearn' or 'none'", id="unknown word"),
         pytest.param({"framework": None}, "spec.framework: is missing", id="missing field"),
@@ -29,17 +28,20 @@ from trainwright.api.spec import TrainingJobSpec
         pytest.param({"resources": {"memory": "16 GB"}}, "spec.resources.memory: '16 GB' does not look like", id="no quantity"),
         pytest.param({"framework": "sklearn", "resources": {"gpus": 1}}, "spec.resources.gpus: scikit-learn trains on CPUs", id="GPUs for sklearn"),
         pytest.param({"data": [{"name": "train", "builtin": "mnist"}]}, "spec.data[0].builtin: 'mnist' is not one of 'digits', 'breast_cancer'", id="unknown builtin"),
+        pytest.param({"runPolicy": {"schedulingPolicy": {"provider": "slurm"}}}, "spec.runPolicy.schedulingPolicy.provider: 'slurm' is not one of 'none', 'capacity', 'native'", id="unknown provider"),
+        pytest.param({"runPolicy": {"schedulingPolicy": {"priorityClass": "a"}}, "placement": {"priorityClassName": "b"}}, "spec.runPolicy.schedulingPolicy.priorityClass: it is another class than spec.placement.priorityClassName", id="two priorities"),
+        pytest.param({"runPolicy": {"schedulingPolicy": {"scheduleTimeoutSeconds": 0}}}, "spec.runPolicy.schedulingPolicy.scheduleTimeoutSeconds: 0", id="no time at all"),
         pytest.param({"env": [{"name": "PET_X"}]}, "spec.env[0].name: this name belongs to the contract", id="reserved"),
     ],
 )  # fmt: skip
 def test_a_bad_job_is_told_the_field_the_value_and_what_would_do(change: dict[str, Any], said: str) -> None:
-    with pytest.raises(InvalidJob) as refusal:
+    with pytest.raises(InvalidSpec) as refusal:
         check(job().spec(**change).build())
     assert said in str(refusal.value)
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
-    with pytest.raises(InvalidJob) as refusal:
+    with pytest.raises(InvalidSpec) as refusal:
         check(job().spec(workers=0, framework="x", foo=1).build())
     assert len(refusal.value.errors) == 3
 
@@ -53,9 +55,9 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     ],
 )
 def test_what_is_no_job_at_all(raw: dict[str, Any], said: str) -> None:
-    with pytest.raises(InvalidJob, match="is"):
+    with pytest.raises(InvalidSpec, match="is"):
         check(raw)
-    with pytest.raises(InvalidJob) as refusal:
+    with pytest.raises(InvalidSpec) as refusal:
         check(raw)
     assert said in str(refusal.value)
 
@@ -72,7 +74,17 @@ def test_numbers_do_for_quantities() -> None:
 
 @pytest.mark.parametrize(
     ("quantity", "number"),
-    [("4", 4.0), ("500m", 0.5), ("1.5", 1.5), ("1k", 1000.0), ("2Gi", 2.0 * 2**30), ("3M", 3e6), ("1Ti", 2.0**40)],
+    [
+        ("4", 4.0),
+        ("500m", 0.5),
+        ("1.5", 1.5),
+        ("1k", 1000.0),
+        ("2Gi", 2.0 * 2**30),
+        ("3M", 3e6),
+        ("1Ti", 2.0**40),
+        ("2e3", 2000.0),
+        ("5E", 5e18),
+    ],
 )
 def test_amounts(quantity: str, number: float) -> None:
     assert amount(quantity) == number
@@ -88,7 +100,24 @@ def test_amounts_that_are_none() -> None:
 def test_changes_of_fixed_fields_are_found_and_of_others_not() -> None:
     old = job().spec(runPolicy={"backoffLimit": 1}).build()["spec"]
     new = job().spec(runPolicy={"backoffLimit": 2}, workers=3).build()["spec"]
-    assert [one.field for one in changed(old, new)] == ["spec.workers"]
+    assert [one.field for one in TRAINING_JOB.changed(old, new)] == ["spec.workers"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ({"queue": "a"}, {"queue": "b"}, True),
+        (None, {"queue": "b"}, True),
+        ({"queue": "a"}, None, True),
+        ({"queue": "a"}, {"queue": "a"}, False),
+    ],
+)
+def test_a_scheduling_policy_is_fixed_and_the_rest_of_run_policy_is_not(old: Any, new: Any, changed: bool) -> None:
+    policies = [{"schedulingPolicy": one} if one else {} for one in (old, new)]
+    before, after = (job().spec(runPolicy={"suspend": bool(n), **one}).build()["spec"] for n, one in enumerate(policies))
+    assert [one.field for one in TRAINING_JOB.changed(before, after)] == (["spec.runPolicy.schedulingPolicy"] if changed else [])
+    rules = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["x-kubernetes-validations"]
+    assert any("oldSelf.runPolicy.schedulingPolicy" in one["rule"] for one in rules)
 
 
 def test_every_rule_is_in_the_definition() -> None:
@@ -103,8 +132,10 @@ def test_every_rule_is_in_the_definition() -> None:
             for below in node:
                 collect(below)
 
-    collect(training_job_crd())
-    assert {rule.cel for rule in RULES} <= set(written)
+    for kind in KINDS.values():
+        written.clear()
+        collect(definition(kind))
+        assert {rule.cel for rule in kind.rules} <= set(written)
 
 
 def test_a_rule_about_something_that_is_not_there_holds() -> None:
@@ -118,9 +149,10 @@ def test_the_reference_names_every_field() -> None:
 
 
 def test_lists_with_names_are_the_same_in_schema_and_rules() -> None:
-    properties = structural(TrainingJobSpec)["properties"]
-    keyed = {name for name, node in properties.items() if "x-kubernetes-list-map-keys" in node}
-    assert keyed == set(NAMED_LISTS)
+    for kind in KINDS.values():
+        properties = structural(kind.spec)["properties"]
+        keyed = {name for name, node in properties.items() if "x-kubernetes-list-map-keys" in node}
+        assert keyed == set(kind.named_lists)
 
 
 @pytest.mark.parametrize(

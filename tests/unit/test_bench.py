@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import gateway, publish
 from bench.__main__ import GROUPS
 from bench.recipes import RECIPES, STARTS, started
 from bench.results import Figure, Range, Verdict, judge, passed, read_ranges, rows
@@ -92,6 +93,8 @@ def test_each_framework_that_is_measured_has_its_ranges_and_no_range_waits_for_o
     assert {*(pace.name for pace in PACES), "telling"} == found["step"]
     assert {recipe.figure for recipe in RECIPES} == found["quality"]
     assert {started(recipe, workers) for recipe, workers in STARTS} == found["startup"]
+    assert found["gateway"] == gateway.FIGURES
+    assert found["publish"] == publish.FIGURES
 
 
 def test_the_nodes_are_simulated_by_the_version_that_is_built() -> None:

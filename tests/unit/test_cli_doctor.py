@@ -11,7 +11,8 @@ import pytest
 
 from support.builders import job
 from support.cli import CommandLine, add_node, add_pod
-from trainwright.api.crd import training_job_crd
+from trainwright.api.crd import definition
+from trainwright.api.kinds import MODEL_DEPLOYMENT, TRAINING_JOB, Kind
 from trainwright.cli import machine
 from trainwright.cli.checks import DEFAULT_CLASS, inspect
 from trainwright.cli.findings import Finding, Level
@@ -51,8 +52,8 @@ class Grown(MemoryCluster):
         return listed
 
 
-async def define(cluster: MemoryCluster, change: Callable[[Object], Any] = lambda _: None) -> None:
-    crd = copy.deepcopy(training_job_crd())
+async def define(cluster: MemoryCluster, change: Callable[[Object], Any] = lambda _: None, kind: Kind = TRAINING_JOB) -> None:
+    crd = copy.deepcopy(definition(kind))
     change(crd)
     await cluster.create(CRDS, crd)
     name = crd["metadata"]["name"]
@@ -65,9 +66,10 @@ async def deploy(cluster: MemoryCluster, available: int) -> None:
     raw = {
         "metadata": {"name": "operator", "namespace": "trainwright", "labels": LABELS},
         "spec": {},
-        "status": {"availableReplicas": available},
     }
     await cluster.create(DEPLOYMENTS, raw)
+    status = {"status": {"availableReplicas": available}}
+    await cluster.patch(DEPLOYMENTS, "operator", "trainwright", status, subresource="status")
 
 
 async def storage(cluster: MemoryCluster, provisioner: str = "nfs.csi.k8s.io", default: str = "true") -> None:
@@ -81,6 +83,7 @@ async def healthy() -> Grown:
     """Everything as it should be: our CRD, an operator, a node with 8 GPUs of which 3 are held, storage for many nodes."""
     cluster = Grown()
     await define(cluster)
+    await define(cluster, kind=MODEL_DEPLOYMENT)
     await deploy(cluster, 1)
     await add_node(cluster, "n", gpus=8)
     await add_pod(cluster, "p", gpus=3, node="n")
@@ -106,6 +109,10 @@ async def no_crd(cluster: Grown) -> None:
     await cluster.delete(CRDS, "trainingjobs.trainwright.dev")
 
 
+async def no_second_crd(cluster: Grown) -> None:
+    await cluster.delete(CRDS, "modeldeployments.trainwright.dev")
+
+
 async def another_crd(cluster: Grown) -> None:
     await no_crd(cluster)
     fields = lambda crd: crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]  # noqa: E731
@@ -123,7 +130,7 @@ async def crd_not_served(cluster: Grown) -> None:
 
 
 async def operator_down(cluster: Grown) -> None:
-    await cluster.patch(DEPLOYMENTS, "operator", "trainwright", {"status": {"availableReplicas": 0}})
+    await cluster.patch(DEPLOYMENTS, "operator", "trainwright", {"status": {"availableReplicas": 0}}, subresource="status")
 
 
 async def no_operator(cluster: Grown) -> None:
@@ -162,6 +169,7 @@ async def too_old(cluster: Grown) -> None:
     ("breaks", "check", "level", "says", "fix"),
     [
         pytest.param(no_crd, "crd", "problem", "no TrainingJobs", "kubectl apply -f manifests/crds/", id="no CRD"),
+        pytest.param(no_second_crd, "crd", "problem", "no ModelDeployments", "kubectl apply -f manifests/crds/", id="no second CRD"),
         pytest.param(another_crd, "crd", "warning", "another version", "kubectl apply --server-side", id="an older CRD"),
         pytest.param(newer_crd, "crd", "warning", "another version", "if this version is the newer one", id="a newer CRD"),
         pytest.param(crd_not_served, "crd", "problem", "not served", "kubectl describe crd", id="a CRD that is not served"),
@@ -245,6 +253,7 @@ async def test_pods_that_may_not_be_seen_cost_only_the_number_in_use(healthy: Gr
         (Resource("Workload", "workloads", "kueue.x-k8s.io", "v1beta1"), "Kueue v1beta1"),
         (Resource("PodGroup", "podgroups", "scheduling.volcano.sh", "v1beta1"), "Volcano v1beta1"),
         (Resource("PodGroup", "podgroups", "scheduling.x-k8s.io", "v1alpha1"), "coscheduling (scheduler-plugins) v1alpha1"),
+        (Resource("PodGroup", "podgroups", "scheduling.run.ai", "v2alpha2"), "KAI v2alpha2"),
         (Resource("PodGroup", "podgroups", "scheduling.k8s.io", "v1alpha2"), "Kubernetes' own PodGroup v1alpha2"),
     ],
 )

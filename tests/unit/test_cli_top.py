@@ -114,6 +114,25 @@ def test_gpus_count_what_is_held_on_nodes_that_are_ready(busy: CommandLine) -> N
     assert "1 Running, 1 Queued, 1 Failed, 1 Succeeded" in shown.words
 
 
+@pytest.mark.parametrize(
+    ("resource", "counts"),
+    [
+        pytest.param("nvidia.com/gpu", True, id="whole ones"),
+        pytest.param("amd.com/gpu", True, id="of another make"),
+        pytest.param("nvidia.com/gpu.shared", True, id="slices of time"),
+        pytest.param("nvidia.com/mig-1g.10gb", True, id="a part of one"),
+        pytest.param("rdma/hca", False, id="a network card"),
+        pytest.param("cpu", False, id="cores"),
+    ],
+)
+def test_what_counts_as_a_gpu(resource: str, counts: bool) -> None:
+    ready = {"conditions": [{"type": "Ready", "status": "True"}], "allocatable": {resource: "4"}}
+    limits = {"resources": {"limits": {resource: "3"}}}
+    pod = {"metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": [limits]}, "status": {"phase": "Running"}}
+    gpus = Gpus.count([{"metadata": {"name": "n"}, "status": ready}], [pod])
+    assert (gpus.capacity, gpus.in_use) == ((4, 3) if counts else (0, 0))
+
+
 def test_json_has_everything_and_nothing_else_is_said(busy: CommandLine) -> None:
     shown = busy("top", "--output", "json").json()
     assert shown["gpus"] == {"capacity": 8, "inUse": 5, "notReadyNodes": ["away"]}

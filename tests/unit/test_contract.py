@@ -191,7 +191,12 @@ def test_every_pod_satisfies_the_restricted_standard() -> None:
     assert spec["securityContext"]["runAsNonRoot"] is True
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     for container in containers:
-        assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        }
+        assert {"name": "scratch", "mountPath": "/tmp"} in container["volumeMounts"], "what it may write to besides"
     kinds = {next(key for key in volume if key != "name") for volume in spec["volumes"]}
     assert kinds <= {"persistentVolumeClaim", "configMap", "downwardAPI", "emptyDir"}
     assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC"}

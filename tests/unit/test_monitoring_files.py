@@ -11,10 +11,16 @@ import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from monitoring import tables
 from monitoring.tables import known
 from support.builders import job
+from support.serving import deployment as serving_deployment
 from support.twin import ROOT
+from trainwright.api.deployment import parse
+from trainwright.api.deployment_spec import ServerName
+from trainwright.api.deployment_status import Version, VersionState
 from trainwright.plan.pods import worker_pod
+from trainwright.plan.serving.pods import gateway_deployment, server_deployment
 from trainwright.plan.types import Settings
 
 FOLDER = ROOT / "manifests" / "monitoring"
@@ -59,9 +65,7 @@ def test_every_alert_is_tested_firing_and_silent() -> None:
 
 
 def test_metrics_are_named_as_prometheus_asks() -> None:
-    from monitoring.tables import jobs, operator, workers
-
-    rows = [*operator(), *jobs(), *workers()]
+    rows = [*tables.operator(), *tables.jobs(), *tables.deployments(), *tables.workers(), *tables.gateways()]
     assert len({row.name for row in rows}) == len(rows)
     for row in rows:
         assert row.name.startswith("trainwright_"), row
@@ -108,18 +112,59 @@ def test_every_metric_of_a_dashboard_is_declared_or_recorded(path: Any) -> None:
         assert used <= known() | recorded(), expression
 
 
-def test_monitors_look_for_the_labels_and_ports_that_pods_have() -> None:
-    monitor = yaml.safe_load((FOLDER / "podmonitor.yaml").read_text())["spec"]
-    pod = worker_pod(job().spec(workers=2).typed(), 0, Settings())
-    (endpoint,) = monitor["podMetricsEndpoints"]
-    assert endpoint["port"] in [port["name"] for port in pod["spec"]["containers"][0]["ports"]]
-    assert monitor["jobLabel"] in pod["metadata"]["labels"]
-    assert all(one["key"] in pod["metadata"]["labels"] for one in monitor["selector"]["matchExpressions"])
-    known_to_prometheus = {
+def monitor(name: str) -> dict[str, Any]:
+    found = yaml.safe_load_all((FOLDER / "podmonitor.yaml").read_text())
+    return next(one["spec"] for one in found if one["metadata"]["name"] == f"trainwright-{name}")
+
+
+def known_to_prometheus(metadata: dict[str, Any]) -> set[str]:
+    """Names by which a monitor may ask for labels and annotations of a pod."""
+    return {
         f"__meta_kubernetes_pod_{kind}_{re.sub('[^a-zA-Z0-9]', '_', name)}"
-        for kind, names in (("label", pod["metadata"]["labels"]), ("annotation", pod["metadata"]["annotations"]))
+        for kind, names in (("label", metadata["labels"]), ("annotation", metadata["annotations"]))
         for name in names
     }
-    assert {name for one in endpoint["relabelings"] for name in one["sourceLabels"]} <= known_to_prometheus
+
+
+def test_the_workers_monitor_looks_for_the_labels_and_ports_that_pods_have() -> None:
+    spec = monitor("workers")
+    pod = worker_pod(job().spec(workers=2).typed(), 0, Settings())
+    (endpoint,) = spec["podMetricsEndpoints"]
+    assert endpoint["port"] in [port["name"] for port in pod["spec"]["containers"][0]["ports"]]
+    assert spec["jobLabel"] in pod["metadata"]["labels"]
+    assert all(one["key"] in pod["metadata"]["labels"] for one in spec["selector"]["matchExpressions"])
+    assert {name for one in endpoint["relabelings"] for name in one["sourceLabels"]} <= known_to_prometheus(pod["metadata"])
+
+
+@pytest.mark.parametrize("server", list(ServerName))
+def test_one_endpoint_of_the_monitors_fits_each_pod_of_a_served_model(server: ServerName) -> None:
+    """By port and path as the pod's annotations say, which is where /targets sends Prometheus, too."""
+    deployment = parse(serving_deployment(server=server.value))
+    version = (
+        Version(version=1, state=VersionState.LIVE, offer="offer/a", since="", offered="") if server != "tfserving" else None
+    )
+    made = {
+        "gateways": gateway_deployment(deployment, Settings()),
+        "servers": server_deployment(deployment, version, Settings()),
+    }
+    for name, template in ((name, one["spec"]["template"]) for name, one in made.items()):
+        spec, metadata = monitor(name), template["metadata"]
+        assert spec["selector"]["matchLabels"].items() <= metadata["labels"].items()
+        ports = {port["name"]: str(port["containerPort"]) for port in template["spec"]["containers"][0]["ports"]}
+        annotations = metadata["annotations"]
+
+        def kept(endpoint: dict[str, Any], annotations: dict[str, str] = annotations) -> bool:
+            rules = [one for one in endpoint["relabelings"] if one.get("action") == "keep"]
+            assert all(one["sourceLabels"] == ["__meta_kubernetes_pod_annotation_prometheus_io_path"] for one in rules)
+            return all(one["regex"] == annotations["prometheus.io/path"] for one in rules)
+
+        (fitting,) = [one for one in spec["podMetricsEndpoints"] if one["port"] in ports and kept(one)]
+        assert (ports[fitting["port"]], fitting["path"]) == (annotations["prometheus.io/port"], annotations["prometheus.io/path"])
+        asked = {label for one in fitting["relabelings"] for label in one["sourceLabels"]}
+        of_all_versions = {"__meta_kubernetes_pod_label_trainwright_dev_version"} if version is None else set()
+        assert asked <= known_to_prometheus(metadata) | of_all_versions
+
+
+def test_the_prometheus_operator_gets_the_same_rules() -> None:
     wrapped = yaml.safe_load((FOLDER / "prometheusrule.yaml").read_text())
     assert wrapped["spec"] == yaml.safe_load((FOLDER / "rules.yaml").read_text())

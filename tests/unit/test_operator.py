@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from support.builders import job
+from support.operating import operating
 from support.pods import ScriptedKubelet, ended, running
+from support.serving import deployment
 from support.waiting import eventually
 from trainwright.cluster.memory import MemoryCluster
 from trainwright.cluster.port import (
     CLAIMS,
     EVENTS,
+    MODEL_DEPLOYMENTS,
     PODS,
     SERVICES,
     TRAINING_JOBS,
@@ -52,24 +54,12 @@ class Counting(MemoryCluster):
         return got
 
 
-@contextlib.asynccontextmanager
-async def operating(cluster: MemoryCluster, **options: Any) -> AsyncIterator[Operator]:
-    operator = Operator(cluster, watch_jobs=True, progress_interval=0.1, **options)
-    task = asyncio.create_task(operator.run())
-    try:
-        yield operator
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
 async def phase(cluster: Counting, wanted: str, name: str = "digits") -> dict[str, Any]:
     async def reached() -> dict[str, Any] | None:
         status = await cluster.status(name)
         return status if status.get("phase") == wanted else None
 
-    status: dict[str, Any] = await eventually(reached, what=f"phase {wanted}")
+    status: dict[str, Any] = await eventually(reached, within=60, what=f"phase {wanted}")
     return status
 
 
@@ -350,7 +340,7 @@ async def test_a_thousand_events_a_second_on_one_job_don_t_starve_another() -> N
                 await asyncio.sleep(0.001 if events % 10 == 0 else 0)
 
         storming = asyncio.create_task(storm())
-        await eventually(lambda: events > 1000)
+        await eventually(lambda: events > 1000, within=60)
         await cluster.create(TRAINING_JOBS, job("quiet").workers(2).build())
         await phase(cluster, "Queued", "quiet")
         await kubelet.run_all("quiet")
@@ -385,3 +375,33 @@ async def test_what_is_gone_is_remembered_as_it_was_last_seen() -> None:
     await eventually(lambda: store.get("default", "p"))
     assert store.departed("default", "digits") == []
     task.cancel()
+
+
+@pytest.mark.parametrize("trouble", [0, 2], ids=["at once", "after two refused lists"])
+async def test_a_deployment_that_is_heard_of_before_its_job_does_not_lose_its_version(trouble: int) -> None:
+    """A new operator hears of kinds in any order; a job that it hasn't heard of yet is not one that was deleted."""
+
+    class Late(Counting):
+        lists = trouble
+
+        async def list(self, resource: Resource, *args: Any, **kwargs: Any) -> Any:
+            if resource is TRAINING_JOBS and self.lists:
+                self.lists -= 1
+                raise ClusterError("not now")
+            return await super().list(resource, *args, **kwargs)
+
+    cluster = Late()
+    trained = await cluster.create(TRAINING_JOBS, job("first").spec(publish={"deployment": "digits"}).build())
+    await cluster.patch(TRAINING_JOBS, "first", "default", {"status": {"phase": "Succeeded", "attempt": 1}}, subresource="status")
+    made = await cluster.create(MODEL_DEPLOYMENTS, deployment())
+    key = f"job/{trained['metadata']['uid']}"
+    taken = {"version": 1, "state": "Candidate", "offer": key, "job": "first", "since": made["metadata"]["creationTimestamp"]}
+    status = {"versions": [taken], "lastVersion": 1, "candidate": {"version": 1, "step": "Verify"}}
+    begun = await cluster.patch(MODEL_DEPLOYMENTS, "digits", "default", {"status": status}, subresource="status")
+
+    async with operating(cluster, watch_jobs=False) as operator:
+        assert operator.serving is not None
+        operator.serving.changed(begun)
+        await eventually(lambda: ("create", "Job") in cluster.writes, what="the artifact is being verified")
+        now = (await cluster.get(MODEL_DEPLOYMENTS, "digits", "default"))["status"]
+    assert [one["state"] for one in now["versions"]] == ["Candidate"]

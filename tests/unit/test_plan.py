@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from trainwright.plan.plan import plan
 from trainwright.plan.pods import worker_pod
 from trainwright.plan.prices import Prices
 from trainwright.plan.types import Plan, Settings
+from trainwright.schedulers.base import Admission, State
 
 NOW = 1795254000.0
 SETTINGS = Settings()
@@ -36,7 +38,7 @@ def pods_of(typed: TrainingJob) -> list[dict[str, Any]]:
 
 
 def see(typed: TrainingJob, pods: list[dict[str, Any]], progress: TrainingProgress | None = None) -> Observed:
-    return observe(uid=typed.uid, pods=pods, children=wanted(typed), progress=progress)
+    return observe(uid=typed.uid, pods=pods, children=wanted(typed, SETTINGS), progress=progress)
 
 
 def after(builder: JobBuilder, decided: Plan) -> TrainingJob:
@@ -251,7 +253,7 @@ def test_what_is_known_of_a_pod_that_is_gone_explains_its_end() -> None:
     first, second = (running(pod) for pod in pods)
 
     def cause(departed: dict[str, Any]) -> str:
-        observed = observe(uid=typed.uid, pods=[first], children=wanted(typed), departed=[departed])
+        observed = observe(uid=typed.uid, pods=[first], children=wanted(typed, SETTINGS), departed=[departed])
         decided = plan(typed, observed, NOW, SETTINGS)
         assert decided.status.restarts.last is not None
         return decided.status.restarts.last.cause
@@ -350,6 +352,39 @@ def test_pods_of_an_earlier_job_of_the_same_name_are_not_ours() -> None:
     typed = job().workers(1).typed()
     foreign = pods_of(job().workers(1).typed(uid="another"))
     assert [pod["metadata"]["name"] for pod in plan(typed, see(typed, foreign), NOW, SETTINGS).create] == ["digits-a1-worker-0"]
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["its pod is still there", "its pod is gone"])
+@pytest.mark.parametrize(("written", "known"), [(40, 40), (None, 20)], ids=["it saved", "it could not save"])
+def test_what_worker_zero_saved_on_its_way_out_is_known(gone: bool, written: int | None, known: int) -> None:
+    builder = job().run_policy(suspend=True)
+    typed, pods = created(job())
+    heard = {"attempt": 1, "phase": "Suspended", "checkpoint": {"step": 20}, "progress": {"step": 35}}
+    typed = builder.typed(status=typed.status.wire() | heard)
+    checkpoint = None if written is None else {"step": written, "time": NOW, "path": "/workspace/checkpoints/step-40"}
+    said = json.dumps({"rank": 0, "exitCode": 143, "cause": "Terminated", "message": "asked to stop", "checkpoint": checkpoint})
+    last = ended(pods[0], 143, message=said)
+    parts = {"pods": [], "departed": [last]} if gone else {"pods": [last], "departed": []}
+    observed = observe(uid=typed.uid, children=wanted(typed, SETTINGS), **parts)
+    status = plan(typed, observed, NOW, SETTINGS).status
+    assert status.checkpoint is not None
+    assert status.checkpoint.step == known
+    assert status.progress is not None
+    assert status.progress.step == 35, "of steps only a worker that runs, or has succeeded, can tell"
+
+
+def test_what_was_saved_on_the_way_back_to_the_queue_is_known_before_the_next_attempt_runs() -> None:
+    builder = job()
+    typed, pods = created(builder)
+    said = json.dumps({"rank": 0, "exitCode": 143, "cause": "Terminated", "message": "asked to stop", "checkpoint": {"step": 40}})
+    gone = ended(pods[0], 143, message=said)
+    queued = builder.typed(
+        status=typed.status.wire() | {"attempt": 2, "phase": "Queued", "checkpoint": {"step": 20}, "conditions": []}
+    )
+    observed = observe(uid=typed.uid, pods=[], children=wanted(typed, SETTINGS), departed=[gone])
+    waits = plan(queued, observed, NOW, SETTINGS, Admission(state=State.WAITING, reason="no room")).status
+    assert waits.checkpoint is not None
+    assert (waits.checkpoint.step, waits.phase) == (40, Phase.QUEUED)
 
 
 def test_progress_is_taken_over_with_what_attempt_resumed_from() -> None:
@@ -511,6 +546,18 @@ class TestWhereTheTimeGoes:
         assert typed.status.time is not None
         assert (typed.status.time.productive_seconds, typed.status.time.lost_seconds) == (0, 30)
 
+    def test_what_was_saved_on_the_way_out_is_not_lost(self) -> None:
+        builder = job().workers(1)
+        typed, pods = created(builder)
+        typed = after(builder, plan(typed, see(typed, [running(pods[0])]), NOW, SETTINGS))
+        saved = {"step": 9, "time": NOW + 28}
+        last = ended(pods[0], 143, message={"rank": 0, "exitCode": 143, "cause": "Terminated", "checkpoint": saved})
+        last["metadata"]["deletionTimestamp"] = rfc3339(NOW + 60)
+        typed = after(builder, plan(typed, see(typed, [last]), NOW + 30, SETTINGS))
+        assert typed.status.restarts.by_cause == {"Deleted": 1}
+        assert typed.status.time is not None
+        assert (typed.status.time.productive_seconds, typed.status.time.lost_seconds) == (28, 2)
+
     def test_a_clock_that_jumps_back_takes_nothing_away(self) -> None:
         builder = job().workers(1)
         typed, pods = created(builder)
@@ -521,6 +568,12 @@ class TestWhereTheTimeGoes:
 
 
 class TestWhatAUserMaySayOfPods:
+    def test_gpus_are_asked_for_as_what_the_cluster_offers(self) -> None:
+        asked = {"gpus": 2, "gpuResource": "nvidia.com/mig-1g.10gb"}
+        pod = worker_pod(job().spec(resources=asked).typed(), 0, SETTINGS)
+        (container,) = pod["spec"]["containers"]
+        assert container["resources"]["limits"] == container["resources"]["requests"] == {"nvidia.com/mig-1g.10gb": "2"}
+
     def test_image_environment_and_placement_are_taken_over(self) -> None:
         secret = {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
         placement = {
@@ -558,6 +611,7 @@ class TestWhatAUserMaySayOfPods:
         mounts = {mount["mountPath"]: (mount["name"], mount.get("subPath")) for mount in container["volumeMounts"]}
         assert mounts == {
             "/workspace": ("workspace", "digits"),
+            "/tmp": ("scratch", None),
             "/etc/trainwright": ("config", None),
             "/code": ("code", "src"),
             "/data/train": ("workspace", "digits/data/train"),
@@ -571,7 +625,7 @@ class TestWhatAUserMaySayOfPods:
         (fetch,) = pod["initContainers"]
         assert fetch["command"] == ["trainwright-fetch", "train=s3://bucket/train"]
         assert fetch["image"] == container["image"]
-        assert [mount["mountPath"] for mount in fetch["volumeMounts"]] == ["/workspace"]
+        assert [mount["mountPath"] for mount in fetch["volumeMounts"]] == ["/workspace", "/tmp"]
 
     def test_a_workspace_in_object_storage_is_a_disk_of_the_pods_own_that_is_filled_before_and_kept_after(self) -> None:
         typed = job().spec(workspace={"uri": "s3://bucket/runs/"}).typed()
@@ -583,7 +637,7 @@ class TestWhatAUserMaySayOfPods:
             folder = {"name": "TRAINWRIGHT_WORKSPACE_URI", "value": "s3://bucket/runs/default/digits"}
             assert folder in container["env"]
         assert pod["terminationGracePeriodSeconds"] == 120
-        assert [child["kind"] for child in wanted(typed)] == ["Service"]
+        assert [child["kind"] for child in wanted(typed, SETTINGS)] == ["Service"]
 
     @pytest.mark.parametrize(
         ("spec", "image"),

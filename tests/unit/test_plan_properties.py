@@ -16,6 +16,8 @@ from trainwright.observe.times import seconds
 from trainwright.plan.accounting import so_far
 from trainwright.plan.plan import plan
 from trainwright.plan.types import Settings
+from trainwright.schedulers.base import UNDECIDED, UNGATED, Admission, State
+from trainwright.schedulers.capacity.pins import pin
 
 NOW = 1795254000.0
 SETTINGS = Settings()
@@ -36,9 +38,10 @@ history = st.lists(fates | st.just(["suspend"]), min_size=1, max_size=6)
 
 
 class World:
-    """A cluster of one job: pods live here; `step` carries one plan out as the operator would."""
+    """A cluster of one job: pods live here; `step` carries one plan out as the operator would. `admission`: what a provider says."""
 
     def __init__(self) -> None:
+        self.admission = UNGATED
         self.builder = job().workers(WORKERS).run_policy(backoffLimit=2)
         self.status: dict[str, Any] = {}
         self.pods: dict[str, dict[str, Any]] = {}
@@ -56,7 +59,8 @@ class World:
         pods = list(self.pods.values())
         if shuffle:
             shuffle.shuffle(pods)
-        decided = plan(self.job, observe(uid=self.job.uid, pods=pods, children=self.children), self.now, SETTINGS)
+        observed = observe(uid=self.job.uid, pods=pods, children=self.children)
+        decided = plan(self.job, observed, self.now, SETTINGS, self.admission)
         self.children += decided.make
         for pod in decided.create:
             pod["metadata"]["uid"] = pod["metadata"]["name"]
@@ -143,3 +147,49 @@ def test_counts_hold_whatever_happens(rounds: list[list[str]]) -> None:
         assert not live or all(pod["status"]["phase"] in ("Succeeded", "Failed") for pod in world.pods.values())
     if status.phase in ("Queued", "Starting", "Restarting", "Suspended"):
         assert status.reason, "nothing waits without a reason"
+
+
+ANSWERS = {
+    "undecided": UNDECIDED,
+    "waits": Admission(state=State.WAITING, reason="needs 4 nvidia.com/gpu; 0 of 8 free"),
+    "admitted": Admission(state=State.ADMITTED, pods={index: pin(f"n{index}") for index in range(WORKERS)}),
+    "in part": Admission(state=State.ADMITTED, pods={0: pin("n0")}),
+    "preempted": Admission(state=State.PREEMPTED, reason="preempted by default/urgent"),
+}
+
+
+class QueuedWorld(World):
+    """Told something else in each round; a preemption is over once it is written, as it is for a provider."""
+
+    def step(self, *, shuffle: random.Random | None = None) -> bool:
+        before = set(self.pods)
+        changed = super().step(shuffle=shuffle)
+        if self.admission is ANSWERS["preempted"] and self.job.status.phase == "Queued":
+            self.admission = ANSWERS["waits"]
+        new = set(self.pods) - before
+        assert not new or self.admission is ANSWERS["admitted"] or len(before & self.current()) == WORKERS - 1
+        return changed
+
+    def current(self) -> set[str]:
+        return {name for name in self.pods if f"-a{self.job.attempt}-" in name}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(sorted(ANSWERS)), fates | st.just(["suspend"])), min_size=1, max_size=6))
+def test_whatever_a_provider_says_planning_comes_to_rest_and_no_gang_stays_in_part(rounds: list[tuple[str, list[str]]]) -> None:
+    world = QueuedWorld()
+    for answer, fates in rounds:
+        world.admission = ANSWERS[answer]
+        world.settle()
+        world.meet(fates)
+    world.admission = ANSWERS["waits"]
+    world.settle()
+    assert not world.step()
+    status = world.job.status
+    assert len(world.current()) in (0, WORKERS) or status.finished, "a gang is whole, or it is not there"
+    assert status.restarts.failure <= 2
+    if status.phase == "Queued":
+        assert status.reason
+    queued = {one.type: one.status for one in status.conditions}.get("Queued")
+    if status.finished or status.phase == "Suspended":
+        assert queued in (None, "False")

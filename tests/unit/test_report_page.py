@@ -17,7 +17,8 @@ from support.builders import job
 from support.cli import CommandLine
 from support.reports import RESTARTED, T0, at, event, fill, page
 from trainwright.cli.reporting.prom import plain
-from trainwright.cluster import memory
+from trainwright.cluster.admission import ADMISSION
+from trainwright.cluster.memory import MemoryCluster
 from trainwright.cluster.port import CLAIMS, EVENTS, TRAINING_JOBS, VOLUMES
 from trainwright.local.twin import Twin
 
@@ -25,7 +26,7 @@ from trainwright.local.twin import Twin
 @pytest.fixture
 def digits(cli: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> CommandLine:
     """A job that was submitted at T0 and has succeeded after a restart; no Prometheus is known, and its claim has no volume."""
-    monkeypatch.setattr(memory, "_now", lambda: at(0))
+    cli.cluster = MemoryCluster(admission=ADMISSION, clock=lambda: T0)
     monkeypatch.delenv("TRAINWRIGHT_PROMETHEUS", raising=False)
     monkeypatch.chdir(tmp_path)
     cli.put(

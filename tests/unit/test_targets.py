@@ -8,6 +8,8 @@ import pytest
 
 from support.builders import job
 from support.pods import running
+from support.serving import World, deployment
+from trainwright.cluster.port import PODS
 from trainwright.controller.targets import targets
 from trainwright.plan.pods import worker_pod
 from trainwright.plan.types import Settings
@@ -49,3 +51,16 @@ def test_a_worker_that_does_not_run_is_not_asked() -> None:
     waiting["status"] = {"phase": "Pending"}
     ended["status"]["phase"] = "Succeeded"
     assert targets([waiting, ended]) == []
+
+
+async def test_servers_and_gateways_are_told_by_what_they_serve() -> None:
+    world = World()
+    await world.apply(deployment(server="tfserving"))
+    await world.settle()
+    await world.train("first")
+    await world.settle()
+    told = {one["labels"]["role"]: one for one in targets((await world.cluster.list(PODS)).items)}
+    assert told["gateway"]["labels"]["deployment"] == "digits"
+    assert "__metrics_path__" not in told["gateway"]["labels"]
+    assert told["server"]["labels"]["__metrics_path__"] == "/monitoring/prometheus/metrics"
+    assert told["server"]["targets"][0].endswith(":8501")
