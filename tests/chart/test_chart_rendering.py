@@ -239,7 +239,7 @@ def test_the_operator_takes_the_options_that_it_is_given(file: Path, tmp_path: P
     assert options.leader_elect == (operator.get("replicas", 1) > 1)
     assert options.log_level == operator.get("logLevel", "INFO")
     assert options.progress_interval == operator.get("progressIntervalSeconds", 5)
-    assert options.scheduler == operator.get("scheduler", "none")
+    assert options.scheduler == operator.get("scheduler", "auto")
     assert dict(options.scheduler_name) == operator.get("schedulerNames", {})
     assert options.node_lost_after == operator.get("nodeLostAfterSeconds", 60)
     assert options.listen.endswith(f":{container['ports'][0]['containerPort']}")

@@ -73,7 +73,8 @@ async def test_two_jobs_on_one_set_of_gpus_take_turns(release: Installed, space:
     await until(release, space, lambda status: status.get("phase") == "Running", name="first")
     apply(release, space, bare("second", "true", resources=both))
     line = await release.waits(space, "second", lambda reason: "nvidia.com/gpu" in reason)
-    assert "Insufficient nvidia.com/gpu" in line
+    assert line.startswith("needs 2 nvidia.com/gpu; ")
+    assert not release.pods(space, "second"), "who waits holds nothing"
     release.kubectl("exec", "-n", space, "first-a1-worker-0", "--", "touch", "/workspace/go")
     for name in ("first", "second"):
         assert (await release.ends(space, name))["phase"] == "Succeeded"

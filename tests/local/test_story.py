@@ -108,9 +108,20 @@ async def test_a_refused_configuration_fails_at_once_and_says_what_would_do(twin
     assert "InvalidConfig" in shown.stdout
 
 
-async def test_more_gpus_than_there_are_wait_with_the_scheduler_s_words(twin: RunningTwin, space: str) -> None:
+async def test_more_gpus_than_there_are_wait_with_numbers_and_make_no_pods(twin: RunningTwin, space: str) -> None:
     job = digits()
     job["spec"]["resources"]["gpus"] = 3
+    apply(twin, space, job)
+    status = await until(twin, space, lambda status: "nvidia.com/gpu" in (status.get("reason") or ""))
+    assert status["phase"] == "Queued"
+    assert status["reason"].startswith("needs 2 × 3 nvidia.com/gpu; ")
+    assert twin.kubectl("get", "pods", "-n", space, "-o", "name") == ""
+
+
+async def test_who_wants_no_queue_waits_with_the_scheduler_s_words(twin: RunningTwin, space: str) -> None:
+    job = digits()
+    job["spec"]["resources"]["gpus"] = 3
+    job["spec"]["runPolicy"] = {"schedulingPolicy": {"provider": "none"}}
     apply(twin, space, job)
     status = await until(twin, space, lambda status: "Insufficient" in (status.get("reason") or ""))
     assert status["phase"] == "Queued"
@@ -243,8 +254,8 @@ async def test_secrets_placement_and_images_of_one_s_own(twin: RunningTwin, spac
         },
     }
     apply(twin, space, job)
-    status = await until(twin, space, lambda status: "didn't match" in (status.get("reason") or ""), name="own")
-    assert status["reason"] == "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
+    status = await until(twin, space, lambda status: "disk" in (status.get("reason") or ""), name="own")
+    assert status["reason"] == "needs 1 pod; no node will do; 1 node without label disk=fast"
     twin.kubectl("label", "node", "node-1", "disk=fast")
     await until(twin, space, lambda status: 'secret "keys" not found' in (status.get("reason") or ""), name="own")
     apply(twin, space, secret)

@@ -14,6 +14,7 @@ from trainwright.cluster.memory import MemoryCluster
 from trainwright.cluster.port import CLAIMS, PODS, SERVICES, TRAINING_JOBS, ClusterError
 from trainwright.controller.admissions import Admissions
 from trainwright.controller.capacity import Capacity
+from trainwright.controller.default_provider import DefaultProvider
 from trainwright.controller.metrics import Metrics
 from trainwright.controller.reconcile import Reconciler
 from trainwright.controller.schedulers import Schedulers
@@ -85,11 +86,13 @@ class Driver:
             Store(view, resource, index="trainwright.dev/job") for resource in (PODS, SERVICES, CLAIMS)
         )
         metrics = Metrics()
+        default = DefaultProvider(self._settings.scheduler)
         self.capacity = Capacity(
             view,
             jobs=self.jobs,
             pods=self._pods,
             settings=self._settings,
+            default=default,
             metrics=metrics,
             wake=lambda _: None,
             clock=lambda: self.now,
@@ -98,6 +101,7 @@ class Driver:
             view,
             namespace=None,
             settings=self._settings,
+            default=default,
             wake=lambda _: None,
             wake_all=lambda: None,
             wanted=lambda: (),
@@ -114,7 +118,7 @@ class Driver:
             telemetry=Telemetry(interval=5.0, on_progress=lambda _: None),
             metrics=metrics,
             settings=self._settings,
-            admissions=Admissions({ProviderName.CAPACITY: self.capacity, **self.schedulers.providers}, self._settings.scheduler),
+            admissions=Admissions({ProviderName.CAPACITY: self.capacity, **self.schedulers.providers}, default),
             schedulers=self.schedulers,
             serves_from=self._serves_from,
             clock=lambda: self.now,

@@ -129,7 +129,7 @@ def test_a_line_names_the_queue() -> None:
         ([node("n1", 8, taints=(Taint("gpu", "reserved", "NoSchedule"),))], "no node will do; 1 node with taint gpu=reserved"),
         ([node("n1", 8, away="not ready"), node("n2", 8, away="cordoned")], "no node will do; 1 node cordoned; 1 node not ready"),
         ([], "no node will do: there are none"),
-        ([node("n1", 8, pods=1)], "needs 2 × 1 pods; 1 of 1 free"),
+        ([node("n1", 8, pods=1)], "needs 2 pods; 1 of 1 free"),
         ([node("n1", 3)], "3 of 3 free; room for 1 of 2 workers"),
     ],
 )

@@ -39,7 +39,7 @@ class SchedulingPolicy(Model):
             "nodes there are, and each for its node; the others wait in a queue. native, volcano, coscheduling, kai, "
             "kueue: when Kubernetes' own gang scheduling, Volcano, the coscheduling plugin, KAI or Kueue says so, where the "
             "cluster has it. "
-            "Unset: what the operator's --scheduler says."
+            "Unset: what the operator's --scheduler says; where that is auto, capacity unless another decides over room."
         ),
     )
     queue: Name | None = Field(
@@ -65,7 +65,3 @@ class SchedulingPolicy(Model):
             "again; it doesn't count against backoffLimit. With coscheduling: what its PodGroup says."
         ),
     )
-
-    def provider_or(self, default: ProviderName) -> ProviderName:
-        """Who decides: the provider that is named, else the operator's default."""
-        return self.provider or default

@@ -1,4 +1,4 @@
-"""Whom a job is admitted by: the provider that it names, or the one that jobs have which name none."""
+"""What whoever admits a job says of it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 from trainwright.api.job import TrainingJob
 from trainwright.api.scheduling import ProviderName
+from trainwright.controller.default_provider import DefaultProvider
 from trainwright.schedulers.base import UNGATED, Admission, Provider
 
 
 class Admissions:
-    """`providers`: all but `none`. `default`: of a job that names none."""
+    """`providers`: all but `none`."""
 
-    def __init__(self, providers: Mapping[ProviderName, Provider], default: ProviderName = ProviderName.NONE) -> None:
+    def __init__(self, providers: Mapping[ProviderName, Provider], default: DefaultProvider) -> None:
         self._providers = providers
         self._default = default
 
@@ -26,4 +27,4 @@ class Admissions:
             provider.refused(job, why)
 
     def _of(self, job: TrainingJob) -> Provider | None:
-        return self._providers.get(job.spec.run_policy.scheduling.provider_or(self._default))
+        return self._providers.get(self._default.of(job))

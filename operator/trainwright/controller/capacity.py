@@ -19,7 +19,8 @@ from trainwright.api.errors import InvalidSpec
 from trainwright.api.job import TrainingJob, parse
 from trainwright.api.names import MANAGED_BY_LABEL, MANAGER
 from trainwright.api.scheduling import ProviderName
-from trainwright.cluster.port import NODES, PODS, PRIORITY_CLASSES, Cluster, ClusterError, Forbidden, Object
+from trainwright.cluster.port import NODES, PODS, PRIORITY_CLASSES, Cluster, Object
+from trainwright.controller.default_provider import DefaultProvider
 from trainwright.controller.metrics import Metrics
 from trainwright.controller.store import Store
 from trainwright.observe.times import seconds
@@ -45,8 +46,8 @@ log = logging.getLogger(__name__)
 
 # Events come in swarms: one decision for all of a moment. After a long one the others get twice its time.
 COALESCE_SECONDS = 0.02
-FORBIDDEN_RETRY_SECONDS = 60.0
-LIST_RETRY_SECONDS = 2.0
+# How often jobs are told what is in the way of a first look.
+TROUBLE_SECONDS = 1.0
 FAILED_RETRY_SECONDS = 5.0
 # A gang whose pods the API server refuses is set aside, ever longer, so that the room goes to others meanwhile.
 ASIDE_SECONDS, MAX_ASIDE_SECONDS = 5.0, 300.0
@@ -72,15 +73,15 @@ class Capacity:
         jobs: Store,
         pods: Store,
         settings: Settings,
+        default: DefaultProvider,
         metrics: Metrics,
         wake: Callable[[str], None],
         unavailable: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._jobs, self._pods = jobs, pods
+        self._jobs, self._pods, self._default = jobs, pods, default
         self._settings, self._metrics, self._wake, self._clock = settings, metrics, wake, clock
         self._unavailable = unavailable
-        self._usable = not unavailable
         without = {MANAGED_BY_LABEL: MANAGER}
         self.nodes = Store(cluster, NODES, on_change=self._node_changed)
         self.others = Store(cluster, PODS, without=without, on_change=self._other_changed, keep=_slim)
@@ -116,7 +117,7 @@ class Capacity:
         self._wanted.set()
         if self._asked is not None:
             self._asked.add(f"{job.namespace}/{job.name}")
-        if not self._usable:
+        if self._unavailable:
             return Admission(state=State.WAITING, reason=self._unavailable)
         aside = self._aside.get(job.uid)
         if aside is not None and aside.until > self._clock():
@@ -194,12 +195,10 @@ class Capacity:
         await self._wanted.wait()
         if self._unavailable:
             return
-        await self._may_look()
         async with asyncio.TaskGroup() as group:
             for store in self.stores:
                 group.create_task(store.run())
-            for store in self.stores:
-                await store.synced.wait()
+            await self._seen()
             self.touch()
             while True:
                 with contextlib.suppress(TimeoutError):
@@ -221,23 +220,16 @@ class Capacity:
             if store.synced.is_set():
                 await store.relist()
 
-    async def _may_look(self) -> None:
-        """Wait until nodes, pods and priority classes may be listed; meanwhile every job is told why it waits."""
-        while True:
-            try:
-                for store in self.stores:
-                    await store.relist()
-            except ClusterError as error:
-                log.warning("capacity: %s", error)
-                forbidden = isinstance(error, Forbidden)
-                self._usable = not forbidden
-                self._unavailable = f"provider capacity looks at nodes, pods and priority classes, and may not: {error}"
-                for key in list(self._asked or ()):
-                    self._wake(key)
-                await asyncio.sleep(FORBIDDEN_RETRY_SECONDS if forbidden else LIST_RETRY_SECONDS)
-            else:
-                self._usable, self._asked = True, None
-                return
+    async def _seen(self) -> None:
+        """Wait until all has been listed once; meanwhile every job is told what is in the way."""
+        while not all(store.synced.is_set() for store in self.stores):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.gather(*(store.synced.wait() for store in self.stores)), TROUBLE_SECONDS)
+            trouble = next((store.trouble for store in self.stores if store.trouble), "")
+            self._unavailable = trouble and f"provider capacity looks at nodes, pods and priority classes, and can't: {trouble}"
+            for key in list(self._asked or ()):
+                self._wake(key)
+        self._asked = None
 
     def _until_due(self) -> float | None:
         """Seconds until somebody who was set aside may try again."""
@@ -311,7 +303,7 @@ class Capacity:
             except InvalidSpec:
                 self._wishes[uid] = None
                 return None
-            mine = job.spec.run_policy.scheduling.provider_or(self._settings.scheduler) is ProviderName.CAPACITY
+            mine = self._default.of(job) is ProviderName.CAPACITY
             self._wishes[uid] = read_wish(job, worker_pod(job, 0, self._settings)) if mine else None
         return self._wishes[uid]
 

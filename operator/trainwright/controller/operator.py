@@ -25,6 +25,7 @@ from trainwright.cluster.port import (
 )
 from trainwright.controller.admissions import Admissions
 from trainwright.controller.capacity import Capacity
+from trainwright.controller.default_provider import DefaultProvider
 from trainwright.controller.deployment_series import DeploymentSeries
 from trainwright.controller.job_series import JobSeries
 from trainwright.controller.metrics import Metrics
@@ -73,7 +74,7 @@ class Operator:
 
         self.jobs = Store(cluster, TRAINING_JOBS, namespace=namespace, on_change=self._wake_job)
         self.pods = store(PODS, self._wake_owner)
-        self._settings = settings = settings or Settings()
+        settings = settings or Settings()
         policies = (NETWORK_POLICIES,) if settings.isolated_from is not None else ()
         self._children = [store(resource, self._wake_owner) for resource in (SERVICES, CLAIMS, *policies)]
         self.telemetry = Telemetry(
@@ -100,11 +101,14 @@ class Operator:
         )
         if self.serving:
             self.metrics.registry.register(DeploymentSeries(self.serving.deployments.all))
+        self._cluster, self._namespace = cluster, namespace
+        self._default = DefaultProvider(settings.scheduler)
         self.capacity = Capacity(
             cluster,
             jobs=self.jobs,
             pods=self.pods,
             settings=settings,
+            default=self._default,
             metrics=self.metrics,
             wake=self.queue.add,
             unavailable=""
@@ -112,11 +116,11 @@ class Operator:
             else f"provider capacity looks at all nodes and pods, and this operator looks after namespace {namespace} alone: "
             "spec.runPolicy.schedulingPolicy.provider none leaves the pods to the cluster's scheduler",
         )
-        self._cluster = cluster
         self.schedulers = Schedulers(
             cluster,
             namespace=namespace,
             settings=settings,
+            default=self._default,
             wake=self._wake_owner,
             wake_all=self._wake_jobs,
             wanted=self._providers,
@@ -134,7 +138,7 @@ class Operator:
             settings=settings,
             offered=self.serving.offered if self.serving else lambda _: None,
             serves_from=self.serving.serves_from if self.serving else lambda *_: None,
-            admissions=Admissions({ProviderName.CAPACITY: self.capacity, **self.schedulers.providers}, settings.scheduler),
+            admissions=Admissions({ProviderName.CAPACITY: self.capacity, **self.schedulers.providers}, self._default),
             on_status=self.capacity.job_changed,
             on_phase=self.serving.job_changed if self.serving else lambda _: None,
             schedulers=self.schedulers,
@@ -180,6 +184,7 @@ class Operator:
                 await store.first_list()
             for store in self._watched:
                 await store.synced.wait()
+            await self._default.find(self._cluster, self._namespace)
             await self.schedulers.discover(self._kinds)
             group.create_task(self.schedulers.run(self._kinds))
             group.create_task(self.telemetry.run())
@@ -217,7 +222,7 @@ class Operator:
 
     def _providers(self) -> Iterator[ProviderName]:
         """What live jobs ask for by name, and what those get that name none."""
-        yield self._settings.scheduler
+        yield self._default.name
         for raw in self.jobs.all():
             named = ((raw["spec"].get("runPolicy") or {}).get("schedulingPolicy") or {}).get("provider")
             if named in set(ProviderName) and (raw.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):

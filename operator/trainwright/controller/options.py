@@ -15,6 +15,8 @@ from trainwright.plan.prices import Prices, read_prices
 from trainwright.plan.types import Settings
 from trainwright.schedulers.told import NAMED
 
+AUTO = "auto"
+
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """The operator's options, from the command line and, for some, the environment."""
@@ -61,9 +63,10 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--scheduler",
-        choices=[name.value for name in ProviderName],
-        default=os.environ.get("TRAINWRIGHT_SCHEDULER", Settings.scheduler.value),
-        help="who decides when a gang's pods are made, for jobs whose schedulingPolicy doesn't say (default: %(default)s)",
+        choices=[AUTO, *(name.value for name in ProviderName)],
+        default=os.environ.get("TRAINWRIGHT_SCHEDULER", AUTO),
+        help="who decides when a gang's pods are made, for jobs whose schedulingPolicy doesn't say (default: %(default)s). "
+        "auto is capacity, or none where another scheduler or Karpenter is there or not all of the cluster can be seen",
     )
     parser.add_argument(
         "--scheduler-name",
@@ -123,7 +126,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         default_cpu=options.default_cpu,
         default_memory=options.default_memory,
         node_lost_after=options.node_lost_after,
-        scheduler=ProviderName(options.scheduler),
+        scheduler=None if options.scheduler == AUTO else ProviderName(options.scheduler),
         scheduler_names=dict(options.scheduler_name),
         prices=options.prices,
         gateway_key=options.gateway_key,

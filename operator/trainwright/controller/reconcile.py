@@ -47,10 +47,9 @@ _WAITING = {Phase.QUEUED, Phase.STARTING}
 
 class Reconciler:
     """`children` hold one copy for each kind of child; `offered` says what became of a job's artifact at the deployment that it
-    publishes to; `serves_from` names the deployment whose models lie in a claim; `schedulers` keep the objects that
-    providers are told by;
-    `admissions` say when a job's pods may be made; `on_status` is told of a job whose status we have written, and `on_phase` when
-    that changed its phase: our own writes wake nobody; `clock` gives seconds since the epoch.
+    publishes to; `serves_from` names the deployment whose models lie in a claim; `schedulers` keep the objects that providers are
+    told by; `admissions` say when a job's pods may be made; `on_status` is told of a job whose status we have written, and
+    `on_phase` when that changed its phase: our own writes wake nobody; `clock` gives seconds since the epoch.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class Reconciler:
         settings: Settings,
         offered: Callable[[TrainingJob], Version | None] = lambda _: None,
         serves_from: Callable[[str, str], str | None] = lambda *_: None,
-        admissions: Admissions | None = None,
+        admissions: Admissions,
         on_phase: Callable[[Object], None] = lambda _: None,
         on_status: Callable[[Object], None] = lambda _: None,
         schedulers: Schedulers | None = None,
@@ -80,7 +79,7 @@ class Reconciler:
         self._settings = settings
         self._offered = offered
         self._serves_from = serves_from
-        self._admissions = admissions or Admissions({})
+        self._admissions = admissions
         self._on_phase, self._on_status = on_phase, on_status
         self._schedulers = schedulers
         self._clock = clock

@@ -8,6 +8,7 @@ from trainwright.api.job import TrainingJob
 from trainwright.api.names import JOB_LABEL, MANAGED_BY_LABEL, MANAGER
 from trainwright.api.scheduling import ProviderName
 from trainwright.cluster.port import TRAINING_JOBS, Cluster, Object, Resource
+from trainwright.controller.default_provider import DefaultProvider
 from trainwright.controller.optional_kinds import DISCOVERY_SECONDS, Discover, OptionalKinds, keep_asking
 from trainwright.controller.store import Store
 from trainwright.observe.observed import Observed, owned
@@ -36,12 +37,14 @@ class Schedulers:
         *,
         namespace: str | None,
         settings: Settings,
+        default: DefaultProvider,
         wake: Callable[[Object], None],
         wake_all: Callable[[], None],
         wanted: Callable[[], Iterable[ProviderName]],
         discovery_seconds: float = DISCOVERY_SECONDS,
     ) -> None:
         self._settings = settings
+        self._default = default
         self._namespace = namespace
         self._wanted = wanted
         self._discovery_seconds = discovery_seconds
@@ -119,7 +122,7 @@ class Schedulers:
 
     def with_upkeep(self, job: TrainingJob, observed: Observed, decided: Plan, now: float) -> Plan:
         """The plan with what is to be done with the job's objects, where its provider is told by such."""
-        provider = job.spec.run_policy.scheduling.provider_or(self._settings.scheduler)
+        provider = self._default.of(job)
         kinds = self._kinds.get(provider)
         if kinds is None:
             return decided

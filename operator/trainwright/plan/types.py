@@ -44,8 +44,8 @@ class Settings:
     gateway_key: bytes | None = None
     # With the namespace of the operator itself, what it makes gets NetworkPolicies; with None it gets none.
     isolated_from: str | None = None
-    # Who decides when pods are made, for jobs that don't say.
-    scheduler: ProviderName = ProviderName.NONE
+    # Who admits jobs that name no provider; None: what goes with the cluster.
+    scheduler: ProviderName | None = ProviderName.NONE
     # What schedulers go by in this cluster, where they have other names than usual.
     scheduler_names: Mapping[ProviderName, str] = field(default_factory=dict)
 

@@ -16,7 +16,7 @@ _LAST = ("cpu", "memory", "ephemeral-storage", "pods")
 def needs(shape: Shape) -> str:
     """`needs 2 × 4 nvidia.com/gpu`: devices before cores, cores before bytes."""
     name, amount = min(shape.request, key=_telling)
-    return f"needs {_times(shape)}{written(name, amount)} {name}"
+    return _needs(shape, name, amount)
 
 
 def names(many: Sequence[str]) -> str:
@@ -41,7 +41,7 @@ def lacking(shape: Shape, nodes: Sequence[Node], free: Rooms) -> str:
     have = {node.name: max(0, free[node.name].get(name, 0)) for node in eligible}
     most = max(have, key=lambda node: (have[node], node))
     of = sum(node.allocatable.get(name, 0) for node in eligible)
-    parts = [f"needs {_times(shape)}{written(name, amount)} {name}"]
+    parts = [_needs(shape, name, amount)]
     parts.append(f"{written(name, sum(have.values()))} of {written(name, of)} free")
     if len(eligible) > 1 and have[most]:
         parts[-1] += f", most on one node {written(name, have[most])} ({most})"
@@ -69,5 +69,8 @@ def _telling(one: tuple[str, int]) -> tuple[int, str]:
     return (_LAST.index(name) + 1 if name in _LAST else 0), name
 
 
-def _times(shape: Shape) -> str:
-    return f"{shape.workers} × " if shape.workers > 1 else ""
+def _needs(shape: Shape, name: str, amount: int) -> str:
+    if name == "pods":
+        return f"needs {shape.workers} pod{'s' if shape.workers > 1 else ''}"
+    times = f"{shape.workers} × " if shape.workers > 1 else ""
+    return f"needs {times}{written(name, amount)} {name}"
