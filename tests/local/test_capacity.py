@@ -31,7 +31,8 @@ def room(four: RunningTwin, request: pytest.FixtureRequest) -> Iterator[str]:
     name = f"q-{abs(hash(request.node.name)) % 10**6}"
     four.kubectl("create", "namespace", name)
     yield name
-    four.kubectl("delete", "namespace", name, "--wait=false")
+    # The next test has all GPUs to itself.
+    four.kubectl("delete", "namespace", name)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import time
 from bench.driver import loaded
 from bench.results import Figure
 from bench.workload import gpu_job
-from bench.world import GPUS_PER_NODE, NAMESPACE, NODE_COUNT, World
+from bench.world import GPUS_PER_NODE, NAMESPACE, NODE_COUNT, World, difference
 from trainwright.cluster.port import PODS, TRAINING_JOBS, Object
 
 WITHIN_SECONDS = 240.0
@@ -18,33 +18,37 @@ MEGABYTE = 1e6
 
 
 async def queue(world: World, jobs: int) -> list[Figure]:
-    """A full cluster, and so many jobs behind, each of which takes a whole node."""
-    await _submit(world, "holder", NODE_COUNT, phase="Running")
-    await _submit(world, "next", jobs, phase="Queued")
+    """A full cluster, and so many jobs behind, each of a whole node; then as many of one GPU, and room for all at once."""
+    await _submit(world, "holder", NODE_COUNT, GPUS_PER_NODE, phase="Running")
+    await _submit(world, "next", jobs, GPUS_PER_NODE, phase="Queued")
     await asyncio.sleep(3)
     used, began = _cpu(world), time.perf_counter()
     await asyncio.sleep(REST_SECONDS)
     rest = 100 * (_cpu(world) - used) / (time.perf_counter() - began)
     memory = world.operator.memory_info().rss / MEGABYTE
     freed = [await _freed(world) for _ in range(FREED)]
-    rate = await _all_at_once(world, jobs - FREED)
+    turnover = await _turnover(world, jobs - FREED)
+    await world.clear()
+    rate, used_by = await _let_in(world, jobs)
     await world.clear()
     soon = f"{min(freed):.2f} to {max(freed):.2f} s"
     world.say(
-        f"  {jobs} queued: next pod after {soon}; {rate:.0f} admissions a second; at rest {rest:.1f} % of a core, {memory:.0f} MB"
+        f"  {jobs} queued: next pod after {soon}; {rate:.0f} admissions a second, {turnover:.0f} with as many ends; "
+        f"at rest {rest:.1f} % of a core, {memory:.0f} MB"
     )
     name = f"queue-{jobs}"
     return [
         Figure(name=f"{name}-freed", samples=freed),
-        Figure(name=f"{name}-rate", samples=[rate], unit="a second"),
+        Figure(name=f"{name}-rate", samples=[rate], unit="a second", notes=used_by),
+        Figure(name=f"{name}-turnover", samples=[turnover], unit="a second"),
         Figure(name=f"{name}-rest", samples=[rest], unit="% of a core", notes={"memory": memory}),
     ]
 
 
-async def _submit(world: World, name: str, count: int, *, phase: str) -> None:
+async def _submit(world: World, name: str, count: int, gpus: int, *, phase: str) -> None:
     seen = world.observer
     seen.forget()
-    jobs = [gpu_job(f"{name}-{index}", GPUS_PER_NODE) for index in range(count)]
+    jobs = [gpu_job(f"{name}-{index}", gpus) for index in range(count)]
     async with loaded(world.kubeconfig, TRAINING_JOBS, jobs) as driver:
         await driver.go()
         await driver.done()
@@ -66,8 +70,25 @@ async def _freed(world: World) -> float:
     return came - began
 
 
-async def _all_at_once(world: World, waiting: int) -> float:
-    """Admissions a second, when all that runs ends."""
+async def _let_in(world: World, count: int) -> tuple[float, dict[str, float]]:
+    """Admissions a second when nodes for all come at once, from the first pod to the last; and who used how much CPU."""
+    await world.cordon(range(NODE_COUNT), away=True)
+    await _submit(world, "small", count, 1, phase="Queued")
+    await asyncio.sleep(3)
+    seen = world.observer
+    seen.forget()
+    used = world.cpu_seconds()
+    await world.cordon(range(-(-count // GPUS_PER_NODE)), away=False)
+    await seen.until(lambda: len(seen.created) >= count, within=WITHIN_SECONDS, what=f"pods of {count} jobs")
+    at = seen.created.values()
+    used_by = difference(used, world.cpu_seconds())
+    await seen.until(lambda: len(seen.running) >= count, within=WITHIN_SECONDS, what=f"{count} jobs that run")
+    await world.cordon(range(NODE_COUNT), away=False)
+    return (count - 1) / (max(at) - min(at)), used_by
+
+
+async def _turnover(world: World, waiting: int) -> float:
+    """Jobs that come in a second when all that runs ends: each is the end of one and the admission of another."""
     seen = world.observer
     seen.forget()
     old = await _running(world)

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 
 import aiohttp
@@ -98,6 +98,12 @@ class World:
         """Have the simulated nodes end these pods with exit code 0."""
         patch = {"metadata": {"annotations": {FINISH_ANNOTATION: "yes"}}}
         await self._each(pods, lambda pod: self.cluster.patch(PODS, pod["metadata"]["name"], NAMESPACE, patch))
+
+    async def cordon(self, numbers: Iterable[int], *, away: bool) -> None:
+        """Let no pods come to these nodes, or let them come."""
+        nodes: list[Object] = [{"metadata": {"name": f"simulated-{number}"}} for number in numbers]
+        patch = {"spec": {"unschedulable": away}}
+        await self._each(nodes, lambda node: self.cluster.patch(NODES, node["metadata"]["name"], None, patch))
 
     async def clear(self) -> None:
         """Remove all jobs and pods, and wait until their children have gone too: the next repeat starts from nothing."""
