@@ -35,16 +35,16 @@ from ai_edge_litert.interpreter import Interpreter
 
 folder = Path(sys.argv[1])
 given = json.loads((folder / "samples.json").read_text())
-inputs = {name: np.array(rows, dtype="float32" if name == "numbers" else object) for name, rows in given["inputs"].items()}
+inputs = {name: np.array(rows, dtype=object if name == "words" else "float32") for name, rows in given["inputs"].items()}
 (name,) = given["outputs"]
 tensors = {name: tf.constant(array) for name, array in inputs.items()}
 answers = {
-    "model.keras": keras.models.load_model(folder / "model.keras")(tensors),
+    "model.keras": keras.models.load_model(folder / "model.keras")(tensors if len(tensors) > 1 else tensors[next(iter(tensors))]),
     "saved_model": tf.saved_model.load(folder / "saved_model").signatures["serving_default"](**tensors)[name],
-    "model.tflite": Interpreter(model_path=str(folder / "model.tflite")).get_signature_runner()(
-        **{name: tensor.numpy() for name, tensor in tensors.items()}
-    )[name],
 }
+if (folder / "model.tflite").exists():
+    runner = Interpreter(model_path=str(folder / "model.tflite")).get_signature_runner()
+    answers["model.tflite"] = runner(**{name: tensor.numpy() for name, tensor in tensors.items()})[name]
 assert not [name for name in sys.modules if name.startswith("trainwright")]
 print(json.dumps({name: np.asarray(answer).tolist() for name, answer in answers.items()}))
 """

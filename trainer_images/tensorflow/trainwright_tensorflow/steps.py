@@ -20,12 +20,14 @@ def training_step(
     losses_of: Callable[[Any, Any], tf.Tensor],
     *,
     jit: bool,
+    clip_norm: float | None = None,
     augmentation: keras.Sequential | None = None,
 ) -> Any:
     """A function of inputs, targets and the weight of each sample's loss, one of each for each replica.
 
     It changes the model by the sum of all replicas' gradients, and returns each replica's part of the loss. `losses_of`: from
     targets and the model's outputs to the loss of each sample. `augmentation` changes inputs before the model sees them.
+    Gradients of the whole step that are together longer than `clip_norm` are shortened to it.
     """
     has_scale = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     statistics = [variable for variable in model.non_trainable_variables if not is_seed(variable)]
@@ -44,6 +46,8 @@ def training_step(
         loss, gradients = compiled(changed, targets, weight)
         if has_scale:
             gradients = agreed(gradients, replica)
+        if clip_norm is not None:
+            gradients = clipped(gradients, optimizer.scale_loss(tf.constant(clip_norm)), replica)
         # The optimizer sums the gradients over the replicas itself.
         optimizer.apply(gradients, model.trainable_variables)
         if statistics:
@@ -69,6 +73,16 @@ def agreed(gradients: list[tf.Tensor], replica: Any) -> list[tf.Tensor]:
     faults = tf.add_n([tf.cast(tf.reduce_any(~tf.math.is_finite(one)), tf.float32) for one in gradients])
     together = replica.all_reduce(SUM, faults)
     return [tf.where(together > 0, tf.constant(float("nan"), one.dtype), one) for one in gradients]
+
+
+def clipped(gradients: list[tf.Tensor], norm: tf.Tensor, replica: Any) -> list[tf.Tensor]:
+    """Each replica's equal share of the gradients' sum over all replicas, whose length is at most `norm`.
+
+    Keras' own clipping is of each replica's part, so how much is cut off would depend on their number.
+    """
+    # Those of an embedding are sparse.
+    together, _ = tf.clip_by_global_norm(replica.all_reduce(SUM, [tf.convert_to_tensor(one) for one in gradients]), norm)
+    return [one / replica.num_replicas_in_sync for one in together]
 
 
 def evaluation_step(strategy: tf.distribute.Strategy, model: keras.Model) -> Any:

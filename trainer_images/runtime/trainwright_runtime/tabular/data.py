@@ -6,7 +6,6 @@ Everything is a function of the table, the configuration and its seed, so every 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ from trainwright_runtime.exits import say
 from trainwright_runtime.startup import DATA, STARTUP
 from trainwright_runtime.tabular.config import TabularConfig, Task
 from trainwright_runtime.tabular.profile import fingerprint, histogram
-from trainwright_runtime.tabular.read import read
+from trainwright_runtime.tabular.read import listed, near, read
 
 MAX_CLASSES_OF_NUMBERS = 20
 MAX_CATEGORIES = 1000
@@ -115,9 +114,9 @@ def load(sources: Sequence[DataSource], config: TabularConfig) -> TabularData:
 
 def _target_name(config: TabularConfig, own: str | None, columns: list[str], place: str) -> str:
     if (name := config.target or own) is None:
-        raise InvalidConfig(f"key 'target' is missing: which column of {place} is predicted; there are: {_listed(columns)}")
+        raise InvalidConfig(f"key 'target' is missing: which column of {place} is predicted; there are: {listed(columns)}")
     if name not in columns:
-        raise InvalidConfig(f"key 'target' has the value {name!r}, which {place} lacks; {_near(name, columns)}")
+        raise InvalidConfig(f"key 'target' has the value {name!r}, which {place} lacks; {near(name, columns)}")
     return name
 
 
@@ -125,7 +124,7 @@ def _feature_names(config: TabularConfig, target: str, columns: list[str], place
     for key in ("features", "drop", "categorical"):
         for name in getattr(config, key) or ():
             if name not in columns:
-                raise InvalidConfig(f"key {key!r} names {name!r}, a column that {place} lacks; {_near(name, columns)}")
+                raise InvalidConfig(f"key {key!r} names {name!r}, a column that {place} lacks; {near(name, columns)}")
     chosen = list(config.features) if config.features is not None else columns
     names = [name for name in chosen if name != target and name not in config.drop]
     if not names:
@@ -240,13 +239,3 @@ def _parts(values: Any, part_of_row: Any, task: Task, config: TabularConfig, tar
             raise InvalidConfig(f"the {part} part has {len(members)} rows, too few to learn from or to measure by")
         rows[part] = np.sort(members)
     return rows
-
-
-def _near(name: str, columns: list[str]) -> str:
-    close = difflib.get_close_matches(name, columns, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}there are: {_listed(columns)}"
-
-
-def _listed(columns: list[str]) -> str:
-    return ", ".join(columns[:30]) + (f" and {len(columns) - 30} more" if len(columns) > 30 else "")

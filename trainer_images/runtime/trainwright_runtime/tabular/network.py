@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from trainwright_runtime.exits import Exit, leave
 from trainwright_runtime.reporting.scores import classification, regression
-from trainwright_runtime.run import BaseRun
 from trainwright_runtime.tabular.data import Part, TabularData
 from trainwright_runtime.tabular.preprocess import preprocessor
 
@@ -89,23 +88,6 @@ def measured(outputs: npt.NDArray[Any], part: Part, data: TabularData) -> dict[s
     powers = np.exp(outputs.astype(np.float64) - outputs.max(axis=1, keepdims=True))
     predicted = [data.classes[place] for place in outputs.argmax(axis=1)]
     return classification(part.target, predicted, data.classes, powers / powers.sum(axis=1, keepdims=True))
-
-
-def beginning() -> dict[str, Any]:
-    """The state of a run that has not begun. `losses`: [step, loss]; `epochs`: a record for each."""
-    return {"losses": [], "epochs": []}
-
-
-def end_epoch(run: BaseRun, validation: dict[str, Any]) -> None:
-    """Keep and show the scores of the epoch that ends."""
-    scores = {f"val_{name}": value for name, value in validation["metrics"].items()}
-    run.log(**scores)
-    run.state["epochs"].append({"epoch": run.epoch, **scores})
-
-
-def log_test(run: BaseRun, test: dict[str, Any]) -> None:
-    """Report the scores of the test part: the training's last word."""
-    run.log(**{f"test_{name}": value for name, value in test["metrics"].items()})
 
 
 def _floats(values: Any) -> Floats:

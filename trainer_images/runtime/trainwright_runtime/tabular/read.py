@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,23 +39,8 @@ class Source:
     task: Task | None = None
 
 
-def read(sources: Sequence[DataSource]) -> Source:
-    """The table of this job; raises InvalidConfig when it can't be told which, or it can't be read."""
-    by_name = {source.name: source for source in sources}
-    source = by_name.get("train") or (sources[0] if len(sources) == 1 else None)
-    if source is None:
-        found = f"there are {', '.join(by_name)}" if by_name else "there is none"
-        raise InvalidConfig(f"spec.data needs an entry named 'train', or a single one; {found}")
-    if source.path is not None:
-        return _files(source.path)
-    if source.builtin not in TabularConfig.BUILTINS:
-        raise InvalidConfig(
-            f"spec.data {source.name!r} has the value builtin: {source.builtin}; accepted: {', '.join(TabularConfig.BUILTINS)}"
-        )
-    return _builtin(source.builtin)
-
-
-def _builtin(name: str) -> Source:
+def builtin_table(name: str) -> Source:
+    """One of the tables that ship with scikit-learn."""
     from sklearn import datasets  # noqa: PLC0415 - seconds that data of the user's own needn't cost
 
     loaded = getattr(datasets, f"load_{name}")(as_frame=True)
@@ -64,6 +50,39 @@ def _builtin(name: str) -> Source:
     names = [str(one) for one in loaded.target_names]
     table = table.assign(target=[names[index] for index in loaded.target])
     return Source(place=f"builtin: {name}", parts={"train": table}, target="target", task="classification")
+
+
+def read(
+    sources: Sequence[DataSource],
+    builtins: Sequence[str] = TabularConfig.BUILTINS,
+    builtin: Callable[[str], Source] = builtin_table,
+) -> Source:
+    """The table of this job; raises InvalidConfig when it can't be told which, or it can't be read.
+
+    `builtin` makes the table of one of the names in `builtins`.
+    """
+    by_name = {source.name: source for source in sources}
+    source = by_name.get("train") or (sources[0] if len(sources) == 1 else None)
+    if source is None:
+        found = f"there are {', '.join(by_name)}" if by_name else "there is none"
+        raise InvalidConfig(f"spec.data needs an entry named 'train', or a single one; {found}")
+    if source.path is not None:
+        return _files(source.path)
+    if source.builtin is None or source.builtin not in builtins:
+        raise InvalidConfig(f"spec.data {source.name!r} has the value builtin: {source.builtin}; accepted: {', '.join(builtins)}")
+    return builtin(source.builtin)
+
+
+def near(name: str, columns: list[str]) -> str:
+    """What may have been meant by a name that no column has, and which there are."""
+    close = difflib.get_close_matches(name, columns, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}there are: {listed(columns)}"
+
+
+def listed(columns: list[str]) -> str:
+    """Names of columns, not too many of them."""
+    return ", ".join(columns[:30]) + (f" and {len(columns) - 30} more" if len(columns) > 30 else "")
 
 
 def _files(root: Path) -> Source:

@@ -83,7 +83,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
         model=model,
         optimizer=optimizer,
         strategy=strategy,
-        state=network.beginning(),
+        state=curve.beginning(),
         total_steps=config.epochs * -(-len(data.train) // config.global_batch),
         main_metric=f"val_{data.main_metric}",
         gang=gang,
@@ -102,14 +102,14 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
             if curve.is_point_due(run, config.log_every_steps):
                 curve.add_point(run, float(gang.total(sum(replicas.results(loss)))))
             run.step(samples=step[0].samples)
-        network.end_epoch(run, measured(data.validation))
+        curve.end_epoch(run, measured(data.validation))
     run.close()
 
     # --- test and save ------------------------------------------------------------------------------------------------
     # Each worker's own, so that a log tells whether they have learnt the same.
     say(f"weights of worker {gang.rank}: sha256 {digest(model)}")
     test = measured(data.test)
-    network.log_test(run, test)
+    curve.log_test(run, test)
     if environment.is_main:
         keras.config.set_dtype_policy("float32")
         plain = build_network(data, columns, config)

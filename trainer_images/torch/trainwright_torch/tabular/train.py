@@ -58,7 +58,7 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
         model=trained,
         optimizer=optimizer,
         scheduler=scheduler,
-        state=network.beginning(),
+        state=curve.beginning(),
         total_steps=config.epochs * -(-len(data.train) // config.global_batch),
         main_metric=f"val_{data.main_metric}",
         gang=gang,
@@ -89,13 +89,13 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
                 curve.add_point(run, float(gang.total(float(loss.detach()))))
             run.step(samples=step.samples)
         # A table's validation part is small: every rank looks at all of it, and comes to the same scores.
-        network.end_epoch(run, measured(model, data, data.validation, device))
+        curve.end_epoch(run, measured(model, data, data.validation, device))
         scheduler.step()
     run.close()
 
     # --- test and save ------------------------------------------------------------------------------------------------
     test = measured(model, data, data.test, device)
-    network.log_test(run, test)
+    curve.log_test(run, test)
     if environment.is_main:
         artifacts.save(environment, config, data, model, run, test)
     gang.disband()
