@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from trainwright.schedulers.capacity.amounts import written
 from trainwright.schedulers.capacity.fit import Rooms, domains, slots
 from trainwright.schedulers.capacity.nodes import Node, Shape, refusal
+from trainwright.schedulers.capacity.quotas import Shortage, plain
 
 MAX_CAUSES = 3
 _LAST = ("cpu", "memory", "ephemeral-storage", "pods")
@@ -16,7 +17,7 @@ _LAST = ("cpu", "memory", "ephemeral-storage", "pods")
 def needs(shape: Shape) -> str:
     """`needs 2 × 4 nvidia.com/gpu`: devices before cores, cores before bytes."""
     name, amount = min(shape.request, key=_telling)
-    return f"needs {_times(shape)}{written(name, amount)} {name}"
+    return f"needs {_times(shape.workers)}{written(name, amount)} {name}"
 
 
 def names(many: Sequence[str]) -> str:
@@ -41,7 +42,7 @@ def lacking(shape: Shape, nodes: Sequence[Node], free: Rooms) -> str:
     have = {node.name: max(0, free[node.name].get(name, 0)) for node in eligible}
     most = max(have, key=lambda node: (have[node], node))
     of = sum(node.allocatable.get(name, 0) for node in eligible)
-    parts = [f"needs {_times(shape)}{written(name, amount)} {name}"]
+    parts = [f"needs {_times(shape.workers)}{written(name, amount)} {name}"]
     parts.append(f"{written(name, sum(have.values()))} of {written(name, of)} free")
     if len(eligible) > 1 and have[most]:
         parts[-1] += f", most on one node {written(name, have[most])} ({most})"
@@ -53,6 +54,18 @@ def lacking(shape: Shape, nodes: Sequence[Node], free: Rooms) -> str:
     elif max(room.values()):
         parts.append(f"room for {max(room.values())} of {shape.workers} workers")
     return "; ".join(parts) + others
+
+
+def beyond(shortages: Sequence[Shortage]) -> str:
+    """Which quotas leave too little, and of what."""
+    causes = sorted(shortages, key=lambda one: (one.quota.name, _telling((plain(one.resource), 0)), one.resource))
+    return "; ".join(map(_cause, causes[:MAX_CAUSES]))
+
+
+def _cause(short: Shortage) -> str:
+    each, left, hard = (written(plain(short.resource), max(0, amount)) for amount in (short.each, short.left, short.hard))
+    needed = f"needs {_times(short.count)}{each} {short.resource}"
+    return f"quota {short.quota.name} of namespace {short.quota.namespace}: {needed}; {left} of {hard} left"
 
 
 def _scarcest(shape: Shape, nodes: Sequence[Node], free: Rooms) -> tuple[str, int]:
@@ -69,5 +82,5 @@ def _telling(one: tuple[str, int]) -> tuple[int, str]:
     return (_LAST.index(name) + 1 if name in _LAST else 0), name
 
 
-def _times(shape: Shape) -> str:
-    return f"{shape.workers} × " if shape.workers > 1 else ""
+def _times(count: int) -> str:
+    return f"{count} × " if count > 1 else ""
