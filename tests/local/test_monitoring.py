@@ -55,7 +55,7 @@ def watched(trained: RunningTwin) -> Watched:
 
 @pytest.fixture(scope="module")
 def trained(monitored: RunningTwin) -> RunningTwin:
-    """A training of two workers behind it, one of them killed on the way, with GPUs that are only counted."""
+    """A training of two workers behind it, one of them killed on the way, with GPUs that are only counted; and one in the queue."""
 
     async def story() -> None:
         # What happens before the first scrape is no increase of anything.
@@ -63,11 +63,12 @@ def trained(monitored: RunningTwin) -> RunningTwin:
         job = sample("digits")
         job["spec"] |= {"resources": {"gpus": 1, "cpu": "500m", "memory": "2Gi"}, "checkpoint": {"everySteps": 20}}
         job["spec"]["recipe"]["config"] |= {"step_delay_seconds": 0.1, "log_every_steps": 2}
-        apply(monitored, "default", job)
         waiting = sample("digits")
         waiting["metadata"]["name"] = "waiting"
         waiting["spec"] |= {"resources": {"gpus": 3}}
-        apply(monitored, "default", waiting)
+        for one in (job, waiting):
+            one["spec"]["runPolicy"] = {**one["spec"].get("runPolicy", {}), "schedulingPolicy": {"provider": "capacity"}}
+            apply(monitored, "default", one)
         await until(monitored, "default", lambda status: (status.get("checkpoint") or {}).get("step", 0) >= 40)
         kill_worker(get(monitored, "default"), 1)
         await until(monitored, "default", lambda status: (status.get("progress") or {}).get("resumedFrom"), within=60)

@@ -109,7 +109,8 @@ class Driver:
         if (told := self._settings.scheduler) in self.schedulers.providers:
             kinds = self.schedulers.of(told)
             kinds.serve(kinds.api.versions[-1])
-        self._stores = [self.jobs, self._pods, self._services, self._claims, *self.capacity.stores, *self.schedulers.stores]
+        own = [self.jobs, self._pods, self._services, self._claims]
+        self._stores = [*own, *self.capacity.stores, self.capacity.quotas.store, *self.schedulers.stores]
         self._reconciler = Reconciler(
             cluster=view,
             jobs=self.jobs,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from trainwright.cluster.port import NODES, PRIORITY_CLASSES, AlreadyExists, Cluster
+from trainwright.cluster.port import NODES, PRIORITY_CLASSES, RESOURCE_QUOTAS, AlreadyExists, Cluster
 from trainwright.schedulers.capacity.amounts import Amounts
 from trainwright.schedulers.capacity.nodes import Node, Shape, Taint
 from trainwright.schedulers.capacity.queue import Decision, Gang, decide
+from trainwright.schedulers.capacity.quotas import Charge, Quota
 
 GPU = "nvidia.com/gpu"
 
@@ -25,11 +26,18 @@ def node(name: str, count: int, *, taints: tuple[Taint, ...] = (), away: str = "
 
 
 def gang(name: str, workers: int, each: int, *, topology_key: str | None = None, at: int = 0, **fields: Any) -> Gang:
-    """A gang of workers with so many GPUs each. `at`: the second in which it was created."""
+    """A gang of workers with so many GPUs each; the part of its name before a / is its namespace. `at`: when it was created."""
     selector = tuple(fields.pop("selector", {}).items())
     request = (*((GPU, each * 1000) for _ in range(bool(each))), ("pods", 1000))
     shape = Shape(workers=workers, request=request, selector=selector, topology_key=topology_key)
-    return Gang(uid=name, name=name, shape=shape, created=f"{at:06d}", **fields)
+    amounts = {"pods": 1000, **({f"requests.{GPU}": each * 1000} if each else {})}
+    charge = Charge(amounts=amounts, priority_class=fields.pop("priority_class", ""))
+    return Gang(uid=name, name=name, shape=shape, created=f"{at:06d}", charge=charge, **fields)
+
+
+def quota(namespace: str, hard: int, used: int = 0, *, name: str = "gpus", key: str = f"requests.{GPU}", **fields: Any) -> Quota:
+    """A quota of so many GPUs, or of what `key` is about."""
+    return Quota(namespace=namespace, name=name, hard={key: hard * 1000}, used={key: used * 1000}, **fields)
 
 
 def holding(one: Gang, *nodes: str, since: int = 0) -> Gang:
@@ -58,6 +66,7 @@ def decided(
     *,
     foreign: Mapping[str, Amounts] | None = None,
     going: Mapping[str, Amounts] | None = None,
+    quotas: Iterable[Quota] = (),
 ) -> Decision:
     used = used_by(gangs)
     for extra in (foreign or {}, going or {}):
@@ -65,7 +74,7 @@ def decided(
             for resource, amount in takes.items():
                 room = used.setdefault(name, {})
                 room[resource] = room.get(resource, 0) + amount
-    return decide(nodes, used, going or {}, gangs)
+    return decide(nodes, used, going or {}, gangs, quotas)
 
 
 def admitted(decision: Decision) -> set[str]:
@@ -80,6 +89,16 @@ async def put_node(cluster: Cluster, name: str, count: int, *, ready: bool = Tru
         await cluster.create(NODES, {"metadata": {"name": name, "labels": labels}, "spec": {}})
     status = {"conditions": [condition], "allocatable": room, "capacity": room}
     await cluster.patch(NODES, name, None, {"status": status}, subresource="status")
+
+
+async def put_quota(
+    cluster: Cluster, namespace: str, hard: Mapping[str, str], used: Mapping[str, str], name: str = "gpus"
+) -> None:
+    """A ResourceQuota with the status that a controller gives it; one that is there is changed."""
+    with contextlib.suppress(AlreadyExists):
+        await cluster.create(RESOURCE_QUOTAS, {"metadata": {"name": name, "namespace": namespace}, "spec": {"hard": dict(hard)}})
+    status = {"hard": dict(hard), "used": dict(used)}
+    await cluster.patch(RESOURCE_QUOTAS, name, namespace, {"status": status}, subresource="status")
 
 
 async def put_class(cluster: Cluster, name: str, value: int, policy: str = "PreemptLowerPriority") -> None:

@@ -137,5 +137,7 @@ def test_priorities() -> None:
             {"metadata": {"name": "usual"}, "value": 10, "globalDefault": True},
         ]
     )
-    assert (found["high"], found["polite"], found[None]) == (Priority(100, True), Priority(50, False), Priority(10, True))
+    assert found["high"] == Priority(100, True, "high")
+    assert found["polite"] == Priority(50, False, "polite")
+    assert found[None] == found["usual"] == Priority(10, True, "usual")
     assert read_priorities([])[None] == Priority(0, True)

@@ -11,14 +11,14 @@ import pytest
 from test_operator import Counting, idle, phase
 
 from support.builders import JobBuilder, job
-from support.gangs import GPU, put_class, put_node
+from support.gangs import GPU, put_class, put_node, put_quota
 from support.operating import operating
 from support.pods import ScriptedKubelet, ended, running
 from support.waiting import eventually
 from trainwright.api.names import JOB_LABEL
 from trainwright.api.scheduling import ProviderName
-from trainwright.cluster.port import EVENTS, NODES, PODS, TRAINING_JOBS, Forbidden, ObjectList, Resource
-from trainwright.controller import capacity
+from trainwright.cluster.port import EVENTS, NODES, PODS, RESOURCE_QUOTAS, TRAINING_JOBS, Forbidden, ObjectList, Resource
+from trainwright.controller import capacity, quotas
 from trainwright.plan.types import Settings
 from trainwright.schedulers.capacity.pins import pinned_to
 
@@ -236,6 +236,71 @@ async def test_without_the_right_to_look_a_job_says_so_and_others_run() -> None:
         assert 'cannot list resource "nodes"' in await waits(cluster, "one")
         await cluster.create(TRAINING_JOBS, job("plain").build())
         await eventually(lambda: pods_of(cluster, "plain"))
+
+
+async def test_who_is_beyond_a_quota_waits_without_a_pod_and_goes_when_it_is_free(cluster: Counting) -> None:
+    key = f"requests.{GPU}"
+    await put_quota(cluster, "default", {key: "4"}, {key: "2"})
+    async with operating(cluster) as operator:
+        await cluster.create(TRAINING_JOBS, gang("large", 2, 2).build())
+        assert await waits(cluster, "large") == f"quota gpus of namespace default: needs 2 × 2 {key}; 2 of 4 left"
+        assert await pods_of(cluster, "large") == []
+        await cluster.create(TRAINING_JOBS, gang("small", 1, 2).build())
+        await eventually(lambda: pods_of(cluster, "small"), what="one behind it that is within the quota")
+        await put_quota(cluster, "default", {key: "4"}, {key: "4"})
+        await waits(cluster, "large", "0 of 4 left")
+        await idle(operator, cluster)
+        decisions = operator.capacity._answers
+        await cluster.patch(RESOURCE_QUOTAS, "gpus", "default", {"metadata": {"labels": {"a": "b"}}})
+        await idle(operator, cluster)
+        assert operator.capacity._answers is decisions, "what is no news decides nothing"
+        await put_quota(cluster, "default", {key: "8"}, {key: "4"})
+        await eventually(lambda: pods_of(cluster, "large"), within=2, what="quota that is raised")
+
+
+async def test_a_quota_that_goes_is_in_nobody_s_way(cluster: Counting) -> None:
+    await put_quota(cluster, "default", {"pods": "1"}, {"pods": "0"})
+    async with operating(cluster):
+        await cluster.create(TRAINING_JOBS, gang("one", 2, 1).build())
+        await waits(cluster, "one", "quota gpus of namespace default: needs 2 × 1 pods; 1 of 1 left")
+        await cluster.delete(RESOURCE_QUOTAS, "gpus", "default")
+        await eventually(lambda: pods_of(cluster, "one"), within=2)
+
+
+class Closed(Counting):
+    """A cluster that lets nobody list quotas while it is closed."""
+
+    closed = True
+    asked = 0
+
+    async def list(self, resource: Resource, *args: Any, **kwargs: Any) -> ObjectList:
+        if resource is RESOURCE_QUOTAS:
+            self.asked += 1
+            if self.closed:
+                raise Forbidden('resourcequotas is forbidden: User "trainwright" cannot list resource "resourcequotas"')
+        return await super().list(resource, *args, **kwargs)
+
+
+async def test_without_the_right_to_quotas_they_are_the_api_server_s(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(quotas, "FORBIDDEN_RETRY_SECONDS", 0.05)
+    cluster = Closed()
+    await put_node(cluster, "n1", 8)
+    await put_quota(cluster, "default", {"pods": "1"}, {"pods": "1"})
+    async with operating(cluster) as operator:
+        await cluster.create(TRAINING_JOBS, gang("one", 1, 1).build())
+        await eventually(lambda: pods_of(cluster, "one"))
+        await eventually(lambda: cluster.asked > 3)
+        said = [one for one in caplog.records if "quotas are left to the API server" in one.message]
+        assert len(said) == 1, "once"
+        cluster.closed = False
+        await eventually(operator.capacity.quotas.store.synced.is_set)
+        await cluster.create(TRAINING_JOBS, gang("two", 1, 1).build())
+        await waits(cluster, "two", "quota gpus of namespace default: needs 1 pods; 0 of 1 left")
+        cluster.closed = True
+        await operator.capacity.relist()
+        await eventually(lambda: pods_of(cluster, "two"), what="what may be looked at no more is forgotten")
 
 
 async def test_nothing_is_watched_before_a_job_asks_for_it(cluster: Counting) -> None:

@@ -61,6 +61,7 @@ _WITH_STATUS = {
     "Job",
     "CustomResourceDefinition",
     "Namespace",
+    "ResourceQuota",
 }
 # Of groups that have a kind of that name with the subresource, and others that have one without.
 _STATUS_OF = {

@@ -22,6 +22,7 @@ from trainwright.api.scheduling import ProviderName
 from trainwright.cluster.port import NODES, PODS, PRIORITY_CLASSES, Cluster, Object
 from trainwright.controller.default_provider import DefaultProvider
 from trainwright.controller.metrics import Metrics
+from trainwright.controller.quotas import Quotas
 from trainwright.controller.store import Store
 from trainwright.observe.times import seconds
 from trainwright.plan.pods import worker_pod
@@ -86,6 +87,7 @@ class Capacity:
         self.nodes = Store(cluster, NODES, on_change=self._node_changed)
         self.others = Store(cluster, PODS, without=without, on_change=self._other_changed, keep=_slim)
         self.classes = Store(cluster, PRIORITY_CLASSES, on_change=lambda _: self.touch())
+        self.quotas = Quotas(cluster, on_change=self.touch)
         self._wanted, self._touched = asyncio.Event(), asyncio.Event()
         # Who has asked before anything could be looked at.
         self._asked: set[str] | None = None if unavailable else set()
@@ -108,7 +110,7 @@ class Capacity:
 
     def heard(self) -> dict[str, float]:
         """When something was last heard of each kind of object that is watched."""
-        return {store.resource.plural: store.heard for store in self.stores if store.synced.is_set()}
+        return {store.resource.plural: store.heard for store in (*self.stores, self.quotas.store) if store.synced.is_set()}
 
     # --- what the planner asks ------------------------------------------------------------------------------------------------
 
@@ -198,7 +200,9 @@ class Capacity:
         async with asyncio.TaskGroup() as group:
             for store in self.stores:
                 group.create_task(store.run())
+            group.create_task(self.quotas.run())
             await self._seen()
+            await self.quotas.asked.wait()
             self.touch()
             while True:
                 with contextlib.suppress(TimeoutError):
@@ -219,6 +223,7 @@ class Capacity:
         for store in self.stores:
             if store.synced.is_set():
                 await store.relist()
+        await self.quotas.relist()
 
     async def _seen(self) -> None:
         """Wait until all has been listed once; meanwhile every job is told what is in the way."""
@@ -242,7 +247,7 @@ class Capacity:
         pods = self._own_pods()
         gangs = {gang.uid: gang for gang in self._gangs(pods, now)}
         used, going = self._use(pods, gangs)
-        decision = decide(self._known_nodes(), used, going, gangs.values())
+        decision = decide(self._known_nodes(), used, going, gangs.values(), self.quotas.all())
         self._remember(gangs, decision, now)
         before = self._answers
         self._answers = {uid: (gangs[uid].attempt, answer) for uid, answer in decision.answers.items()}

@@ -127,6 +127,33 @@ def fleet() -> Dashboard:
                     width=8,
                 ),
             ],
+            "Queue of capacity": [
+                lines(
+                    "Jobs in queues",
+                    "Jobs of all namespaces that wait for admission, by the queue that they name.",
+                    ("sum by (provider, queue) (trainwright_queued_jobs)", "{{provider}} {{queue}}"),
+                    stacked=True,
+                ),
+                lines(
+                    "From creation to admission",
+                    "How long jobs waited until capacity let them in: median and the slowest tenth.",
+                    (
+                        "histogram_quantile(0.5, sum by (le) (rate(trainwright_job_admitted_seconds_bucket[$__range])))",
+                        "median",
+                    ),
+                    (
+                        "histogram_quantile(0.9, sum by (le) (rate(trainwright_job_admitted_seconds_bucket[$__range])))",
+                        "p90",
+                    ),
+                    unit="s",
+                ),
+                lines(
+                    "Admissions and preemptions",
+                    "Jobs that were let in within an hour, and jobs that were told to make room for one of higher priority.",
+                    ("sum(increase(trainwright_job_admitted_seconds_count[1h]))", "admitted"),
+                    ("sum(increase(trainwright_preemptions_total[1h]))", "preempted"),
+                ),
+            ],
             "What comes of it": [
                 lines(
                     "Goodput by namespace",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import ROUND_CEILING, ROUND_FLOOR
 from functools import lru_cache
 from typing import Any
@@ -32,19 +32,14 @@ def request_of(pod: Object) -> dict[str, int]:
     goes before what its containers say.
     """
     spec = pod["spec"]
-    sidecars: dict[str, int] = {}
-    steps: dict[str, int] = {}
-    for container in spec.get("initContainers") or ():
-        asked = _requested(container)
-        if container.get("restartPolicy") == "Always":
-            sidecars = total((sidecars, asked))
-            steps = _most(steps, sidecars)
-        else:
-            steps = _most(steps, total((sidecars, asked)))
-    containers = total((sidecars, *map(_requested, spec.get("containers") or ())))
-    needed = _most(steps, containers) | _requested(spec)
-    overhead = {name: thousandths(str(value), up=True) for name, value in (spec.get("overhead") or {}).items()}
-    return total((needed, overhead, {"pods": 1000}))
+    return total((_together(spec, _requested), _overhead(spec), {"pods": 1000}))
+
+
+def limits_of(pod: Object) -> dict[str, int]:
+    """What a pod may take at most, counted like its requests; without what it has no limit of."""
+    spec = pod["spec"]
+    limits = _together(spec, _limited)
+    return total((limits, {name: amount for name, amount in _overhead(spec).items() if name in limits}))
 
 
 def allocatable_of(node: Object) -> dict[str, int]:
@@ -74,11 +69,34 @@ def _number(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
+def _together(spec: Object, of: Callable[[Object], Amounts]) -> dict[str, int]:
+    sidecars: dict[str, int] = {}
+    steps: dict[str, int] = {}
+    for container in spec.get("initContainers") or ():
+        asked = of(container)
+        if container.get("restartPolicy") == "Always":
+            sidecars = total((sidecars, asked))
+            steps = _most(steps, sidecars)
+        else:
+            steps = _most(steps, total((sidecars, asked)))
+    containers = total((sidecars, *map(of, spec.get("containers") or ())))
+    return {**_most(steps, containers), **of(spec)}
+
+
+def _overhead(spec: Object) -> dict[str, int]:
+    return {name: thousandths(str(value), up=True) for name, value in (spec.get("overhead") or {}).items()}
+
+
 def _requested(container: Object) -> dict[str, int]:
     """Of a container, or of a pod as a whole. A limit without a request is one."""
     resources = container.get("resources") or {}
     asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
     return {name: thousandths(str(value), up=True) for name, value in asked.items()}
+
+
+def _limited(container: Object) -> dict[str, int]:
+    limits = (container.get("resources") or {}).get("limits") or {}
+    return {name: thousandths(str(value), up=True) for name, value in limits.items()}
 
 
 def _most(one: Amounts, other: Amounts) -> dict[str, int]:

@@ -5,7 +5,7 @@ looked at than is needed, and what a version of one says is read once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trainwright.api.job import TrainingJob
@@ -16,6 +16,7 @@ from trainwright.schedulers.capacity.amounts import Amounts, request_of, total
 from trainwright.schedulers.capacity.nodes import Shape, read_shape
 from trainwright.schedulers.capacity.pins import pinned_to
 from trainwright.schedulers.capacity.queue import JUST_NOW, Gang
+from trainwright.schedulers.capacity.quotas import Charge, charge_of
 
 Object = dict[str, Any]
 _HOLDING = (Phase.STARTING, Phase.RUNNING)
@@ -45,12 +46,16 @@ class Wish:
     shape: Shape
     queue: str
     priority_class: str | None
+    charge: Charge
 
 
 @dataclass(frozen=True)
 class Priority:
+    """`name`: of the class; empty without one."""
+
     value: int = 0
     preempts: bool = True
+    name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +101,7 @@ def read_wish(job: TrainingJob, pod: Object) -> Wish:
         shape=read_shape(pod, job.spec.workers, placement.topology_key),
         queue=policy.queue or "",
         priority_class=policy.priority_class or placement.priority_class_name,
+        charge=charge_of(pod),
     )
 
 
@@ -103,8 +109,8 @@ def read_priorities(classes: Iterable[Object]) -> dict[str | None, Priority]:
     """By name of the class; under None what goes for who names none."""
     found: dict[str | None, Priority] = {None: Priority()}
     for one in classes:
-        priority = Priority(int(one.get("value") or 0), one.get("preemptionPolicy") != "Never")
-        found[one["metadata"]["name"]] = priority
+        name = one["metadata"]["name"]
+        priority = found[name] = Priority(int(one.get("value") or 0), one.get("preemptionPolicy") != "Never", name)
         if one.get("globalDefault"):
             found[None] = priority
     return found
@@ -152,6 +158,8 @@ def read_gang(raw: Object, wish: Wish, priority: Priority, pods: Iterable[PodFac
         hints={**memory.places, **failed},
         unsaved=_unsaved(wish.shape, status, now) if holding else 0.0,
         evicted=memory.evicted,
+        # Pods that name no class get the cluster's default, and quotas go by that.
+        charge=wish.charge if wish.charge.priority_class else replace(wish.charge, priority_class=priority.name),
     )
 
 

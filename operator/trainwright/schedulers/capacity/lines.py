@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from trainwright.schedulers.capacity.amounts import written
 from trainwright.schedulers.capacity.fit import Rooms, domains, slots
 from trainwright.schedulers.capacity.nodes import Node, Shape, refusal
+from trainwright.schedulers.capacity.quotas import Shortage, plain
 
 MAX_CAUSES = 3
 _LAST = ("cpu", "memory", "ephemeral-storage", "pods")
@@ -55,6 +56,18 @@ def lacking(shape: Shape, nodes: Sequence[Node], free: Rooms) -> str:
     return "; ".join(parts) + others
 
 
+def beyond(shortages: Sequence[Shortage]) -> str:
+    """Which quotas leave too little, and of what."""
+    causes = sorted(shortages, key=lambda one: (one.quota.name, _telling((plain(one.resource), 0)), one.resource))
+    return "; ".join(map(_cause, causes[:MAX_CAUSES]))
+
+
+def _cause(short: Shortage) -> str:
+    each, left, hard = (written(plain(short.resource), max(0, amount)) for amount in (short.each, short.left, short.hard))
+    needed = f"needs {_times(short.count)}{each} {short.resource}"
+    return f"quota {short.quota.name} of namespace {short.quota.namespace}: {needed}; {left} of {hard} left"
+
+
 def _scarcest(shape: Shape, nodes: Sequence[Node], free: Rooms) -> tuple[str, int]:
     """The resource that lets the fewest workers in."""
 
@@ -72,5 +85,8 @@ def _telling(one: tuple[str, int]) -> tuple[int, str]:
 def _needs(shape: Shape, name: str, amount: int) -> str:
     if name == "pods":
         return f"needs {shape.workers} pod{'s' if shape.workers > 1 else ''}"
-    times = f"{shape.workers} × " if shape.workers > 1 else ""
-    return f"needs {times}{written(name, amount)} {name}"
+    return f"needs {_times(shape.workers)}{written(name, amount)} {name}"
+
+
+def _times(count: int) -> str:
+    return f"{count} × " if count > 1 else ""

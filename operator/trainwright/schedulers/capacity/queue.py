@@ -8,7 +8,8 @@
 4. If it may, and gangs of lower priority hold the room, these are told to make it (`preemption`).
 
 There is a first for each set of nodes: gangs that may only go to other nodes than the first have a first of their own. A gang
-that would not fit if everybody's room were free has nothing kept, and holds up nobody.
+that would not fit if everybody's room were free has nothing kept, and holds up nobody; nor has one whose namespace's quotas leave
+too little for its pods: room would not help it. Who has places kept has what it needs of these quotas kept, too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from trainwright.schedulers.capacity.amounts import Amounts
 from trainwright.schedulers.capacity.fit import Rooms, fits, places, slots
 from trainwright.schedulers.capacity.nodes import Node, Shape, refusal
 from trainwright.schedulers.capacity.preemption import cheapest
+from trainwright.schedulers.capacity.quotas import Allowance, Charge, Demand, Quota, Shortage
 
+NO_CHARGE = Charge()
 JUST_NOW = "~"
 """Later than any time that the API writes."""
 TOLD_IN_FULL = 10
@@ -36,7 +39,8 @@ class Gang:
     `holding`: whether its room is its own. `there`: workers that need no place, because they have a pod, and its node (empty: it
     has ended, or has none). `held`: what the gang's pods, those of earlier attempts included, take on each node. `kept`: nodes
     where an earlier pod of a worker that is missing still has its room. `hints`: where missing workers were, or were about to be.
-    `unsaved`: GPU seconds that would be lost if it ended now. `evicted`: why it makes room, if it has been told to.
+    `unsaved`: GPU seconds that would be lost if it ended now. `evicted`: why it makes room, if it has been told to. `charge`:
+    what a pod of it counts for in quotas.
     """
 
     uid: str
@@ -55,10 +59,17 @@ class Gang:
     hints: Mapping[int, str] = field(default_factory=dict)
     unsaved: float = 0.0
     evicted: str = ""
+    charge: Charge = NO_CHARGE
 
     @property
     def missing(self) -> list[int]:
         return [index for index in range(self.shape.workers) if index not in self.there]
+
+    @property
+    def demand(self) -> Demand:
+        """What it needs of quotas beyond what its pods count for: an earlier one has ended when its worker's next is made."""
+        count = sum(index not in self.kept for index in self.missing)
+        return Demand(namespace=self.name.partition("/")[0], charge=self.charge, count=count)
 
     @property
     def order(self) -> tuple[int, str, str]:
@@ -87,11 +98,11 @@ class Decision:
     waiting: tuple[str, ...]
 
 
-def decide(nodes: Iterable[Node], used: Rooms, going: Rooms, gangs: Iterable[Gang]) -> Decision:
+def decide(nodes: Iterable[Node], used: Rooms, going: Rooms, gangs: Iterable[Gang], quotas: Iterable[Quota] = ()) -> Decision:
     """What is to become of each gang. `used`: what pods take on each node, those of gangs included; `going`: the part of it whose
-    pods are about to end.
+    pods are about to end. `quotas`: of all namespaces, and what pods that can be seen count for in each.
     """
-    round_ = _Round(list(nodes), used, going)
+    round_ = _Round(list(nodes), used, going, quotas)
     ordered = sorted(gangs, key=lambda gang: gang.order)
     waiting = [gang for gang in ordered if not (gang.holding and round_.keep(gang))]
     for gang in waiting:
@@ -99,12 +110,22 @@ def decide(nodes: Iterable[Node], used: Rooms, going: Rooms, gangs: Iterable[Gan
     return round_.decision()
 
 
+@dataclass(frozen=True)
+class _Waiting:
+    """`kept`: what had been kept of quotas, by then, for those ahead of it."""
+
+    gang: Gang
+    kept: Mapping[tuple[str, str, str], int]
+    preempting: tuple[str, ...] = ()
+    note: str = ""
+
+
 class _Round:
     """The state of one decision. `free`: what is left of each node; `open`: what of it is kept for nobody."""
 
-    def __init__(self, nodes: Sequence[Node], used: Rooms, going: Rooms) -> None:
+    def __init__(self, nodes: Sequence[Node], used: Rooms, going: Rooms, quotas: Iterable[Quota]) -> None:
         self.answers: dict[str, Answer] = {}
-        self._waiting: list[tuple[Gang, tuple[str, ...], str]] = []
+        self._waiting: list[_Waiting] = []
         self._parts: list[Gang] = []
         self._nodes = sorted(nodes, key=lambda node: node.name)
         self._free = {node.name: _less(node.allocatable, used.get(node.name, {})) for node in self._nodes}
@@ -116,6 +137,7 @@ class _Round:
         self._refused: set[Shape] = set()
         self._hopeless: set[Shape] = set()
         self._kept_for: dict[str, Gang] = {}
+        self._allowance = Allowance(quotas)
 
     # --- who holds room -------------------------------------------------------------------------------------------------------
 
@@ -168,6 +190,10 @@ class _Round:
 
     def consider(self, gang: Gang) -> None:
         """Admit the next gang in the queue, or keep places for it, or let it wait."""
+        kept = self._allowance.kept
+        if self._allowance.short(gang.demand, kept):
+            self._waiting.append(_Waiting(gang, kept))
+            return
         eligible = self._nodes_for(gang.shape)
         missing = gang.missing
         found = None if gang.shape in self._refused else places(gang.shape, len(missing), eligible, self._open)
@@ -179,7 +205,7 @@ class _Round:
         note = ""
         if gang.shape not in self._hopeless and not any(node.name in self._kept_for for node in eligible):
             preempting, note = self._keep_places(gang, eligible)
-        self._waiting.append((gang, preempting, note))
+        self._waiting.append(_Waiting(gang, kept, preempting, note))
 
     def _keep_places(self, gang: Gang, eligible: Sequence[Node]) -> tuple[tuple[str, ...], str]:
         """Keep places for the first that doesn't fit. Returns who makes room for it, and a remark for its line."""
@@ -213,29 +239,40 @@ class _Round:
             self._kept_for[node.name] = gang
             left = _less(freed[node.name], {name: amount * found.count(node.name) for name, amount in request.items()})
             self._open[node.name] = {name: min(amount, left.get(name, 0)) for name, amount in self._open[node.name].items()}
+        self._allowance.keep(gang.demand, gang.name)
         return tuple(one.name for one in victims), note
 
     def decision(self) -> Decision:
-        """What came of it. Lines are made last: they tell of the room that is left."""
-        for ahead, (gang, preempting, note) in enumerate(self._waiting):
-            reason = self._line(gang, ahead, note)
-            self.answers[gang.uid] = Answer(admitted=False, reason=reason, preempting=preempting)
+        """What came of it. Lines are made last: they tell of what is left of room and quotas."""
+        for ahead, one in enumerate(self._waiting):
+            self.answers[one.gang.uid] = Answer(admitted=False, reason=self._line(one, ahead), preempting=one.preempting)
         for gang in self._parts:
             reason = lines.lacking(gang.shape, self._nodes, self._free)
             self.answers[gang.uid] = Answer(admitted=False, reason=reason)
-        return Decision(answers=self.answers, waiting=tuple(gang.uid for gang, _, _ in self._waiting))
+        return Decision(answers=self.answers, waiting=tuple(one.gang.uid for one in self._waiting))
 
-    def _line(self, gang: Gang, ahead: int, note: str) -> str:
+    def _line(self, one: _Waiting, ahead: int) -> str:
         """Why a gang waits."""
+        gang = one.gang
         queue = f" in queue {gang.queue}" if gang.queue else ""
+        short = self._allowance.short(gang.demand, one.kept)
         if ahead >= TOLD_IN_FULL:
-            return f"{lines.needs(gang.shape)}; {TOLD_IN_FULL} jobs or more ahead{queue}"
-        why = lines.lacking(gang.shape, self._nodes, self._free)
+            beyond = "; quotas of its namespace leave less" if short else ""
+            return f"{lines.needs(gang.shape)}{beyond}; {TOLD_IN_FULL} jobs or more ahead{queue}"
+        why = self._beyond(gang, short[0]) if short else lines.lacking(gang.shape, self._nodes, self._free)
         if not why:
             first = next(self._kept_for[node.name] for node in self._nodes_for(gang.shape) if node.name in self._kept_for)
             why = f"{lines.needs(gang.shape)}; what is free is kept for {first.name}, which is ahead"
         behind = f"{ahead} job{'s' if ahead > 1 else ''} ahead{queue}" if ahead else ""
-        return "; ".join(part for part in (why, note, behind) if part)
+        return "; ".join(part for part in (why, one.note, behind) if part)
+
+    def _beyond(self, gang: Gang, short: Shortage) -> str:
+        """Which quotas are in its way, or whom they are kept for."""
+        if shortages := self._allowance.short(gang.demand, {}):
+            return lines.beyond(shortages)
+        first = self._allowance.kept_for(short)
+        left = f"what is left of quota {short.quota.name} of namespace {short.quota.namespace}"
+        return f"{lines.needs(gang.shape)}; {left} is kept for {first}, which is ahead"
 
     # --- room -----------------------------------------------------------------------------------------------------------------
 
@@ -248,6 +285,7 @@ class _Round:
             self._free[name] = _less(self._free[name], amounts)
             self._open[name] = _less(self._open[name], amounts)
         self._charged[gang.uid] = takes
+        self._allowance.take(gang.demand)
         # Who has been admitted just now is the last to end, as far as anybody knows.
         self._holders.append(gang if gang.holding else replace(gang, since=JUST_NOW))
         self.answers[gang.uid] = Answer(admitted=True, places=where)
