@@ -44,11 +44,17 @@ async def test_a_quota_that_is_used_up(release: Installed, space: str) -> None:
     await eventually(
         lambda: "hard" in release.kubectl.json("get", "quota", "team", "-n", space).get("status", {}), within=30, every=0.2
     )
-    apply(release, space, bare("greedy", "true", resources={"cpu": "200m", "memory": "50Mi"}))
-    line = await release.waits(space, "greedy", lambda reason: "exceeded quota" in reason)
+    wants = {"cpu": "200m", "memory": "50Mi"}
+    apply(release, space, bare("greedy", "true", resources=wants))
+    line = await release.waits(space, "greedy", lambda reason: "quota" in reason)
+    assert line == f"quota team of namespace {space}: needs 0.2 requests.cpu; 150m of 150m left"
+    at_once = {"schedulingPolicy": {"provider": "none"}}
+    apply(release, space, bare("pushy", "true", resources=wants, runPolicy=at_once))
+    line = await release.waits(space, "pushy", lambda reason: "exceeded quota" in reason)
     assert "requested: requests.cpu=200m, used: requests.cpu=0, limited: requests.cpu=150m" in line
     release.kubectl("delete", "quota", "team", "-n", space)
-    assert (await release.ends(space, "greedy"))["phase"] == "Succeeded"
+    for name in ("greedy", "pushy"):
+        assert (await release.ends(space, name))["phase"] == "Succeeded"
 
 
 async def test_a_deadline_and_a_time_to_live(release: Installed, space: str) -> None:

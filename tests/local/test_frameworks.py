@@ -23,6 +23,8 @@ pytestmark = pytest.mark.long
         ("jax-digits", "accuracy", 0.97),
         ("tensorflow-digits", "accuracy", 0.97),
         ("tensorflow-tabular-two", "r2", 0.4),
+        ("tensorflow-sequence", "skill", 0.4),
+        ("torch-sequence", "skill", 0.5),
     ],
 )
 async def test_a_killed_worker_costs_steps_and_no_quality(

@@ -314,6 +314,7 @@ def test_requests_are_rounded_up_and_room_down(quantity: str, up: int, down: int
     ("resource", "amount", "text"),
     [
         ("cpu", 1500, "1.5"),
+        ("cpu", 250, "250m"),
         (GPU, 4000, "4"),
         ("memory", 16 * 2**30 * 1000, "16Gi"),
         ("memory", 1536 * 2**20 * 1000, "1.5Gi"),

@@ -45,6 +45,7 @@ class Builtin(StrEnum):
     WINE = "wine"
     IRIS = "iris"
     DIABETES = "diabetes"
+    CO2 = "co2"
 
 
 class Resume(StrEnum):
@@ -210,7 +211,7 @@ class Data(Model):
         default=None,
         description=(
             "A real data set that ships in the images: digits (1,797 images of 8 × 8, or those pixels as a table), and tables: "
-            "breast_cancer, wine, iris (classes) and diabetes (a number)."
+            "breast_cancer, wine, iris (classes) and diabetes (a number); for series: co2."
         ),
     )
     claim: ObjectName | None = Field(

@@ -57,7 +57,9 @@ def total(many: Iterable[Amounts]) -> dict[str, int]:
 
 
 def written(resource: str, amount: int) -> str:
-    """An amount as people write it: `4`, `1.5`, `16Gi`."""
+    """An amount as people write it: `4`, `1.5`, `250m`, `16Gi`."""
+    if resource == "cpu" and amount % 100:
+        return f"{amount}m"
     if resource in ("memory", "ephemeral-storage") or resource.startswith("hugepages-"):
         plain = amount / 1000
         unit, factor = next(((unit, factor) for unit, factor in _BINARY if plain >= factor), ("", 1))
