@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -135,6 +136,23 @@ def test_each_form_of_the_model_gives_what_the_trainer_saw(two_workers: Gang, tm
 def test_one_worker_has_the_loss_curve_of_two(two_workers: Gang, gang: Gang) -> None:
     finish(start(gang, config="log_every_steps: 1"))
     assert_same_curve(gang.report()["losses"], two_workers.report()["losses"], 2e-2)
+
+
+# A tenth of each label spread over ten classes: no loss is less than what is uncertain in the labels themselves.
+LEAST_SMOOTHED = -(0.91 * math.log(0.91) + 9 * 0.01 * math.log(0.01))
+
+
+def test_gradients_are_clipped_by_their_common_length_and_smoothed_labels_are_never_certain(tmp_path: Path) -> None:
+    curves = []
+    for replicas in (1, 2):
+        gang = Gang(tmp_path / str(replicas))
+        gang.folder.mkdir()
+        config = "{epochs: 4, label_smoothing: 0.1, clip_norm: 0.5, warmup_epochs: 1, log_every_steps: 1, replicas: %d}"
+        finish(start(gang, config=config % replicas))
+        curves.append(gang.report()["losses"])
+        gang.end()
+    assert_same_curve(*curves, 2e-2)
+    assert LEAST_SMOOTHED < min(loss for _, loss in curves[0]) < 0.8
 
 
 # --- killed and resumed -----------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import signal
 import struct
@@ -167,6 +168,22 @@ def test_one_worker_has_the_loss_curve_of_two(two_workers: Finished, gang: Gang)
     one = finish(gang, gang.start(*RECIPE, config="log_every_steps: 1"), began)
     assert len(one.report["losses"]) == 300
     assert_same_curve(one, two_workers)
+
+
+# A tenth of each label spread over ten classes: no loss is less than what is uncertain in the labels themselves.
+LEAST_SMOOTHED = -(0.91 * math.log(0.91) + 9 * 0.01 * math.log(0.01))
+
+
+def test_gradients_are_clipped_by_their_common_length_and_smoothed_labels_are_never_certain(gang: Gang, tmp_path: Path) -> None:
+    config = "{epochs: 4, label_smoothing: 0.1, clip_norm: 0.5, warmup_epochs: 1, log_every_steps: 1}"
+    two = finish(gang, gang.start(*RECIPE, workers=2, config=config), time.monotonic())
+    alone = Gang(tmp_path / "alone")
+    alone.folder.mkdir()
+    one = finish(alone, alone.start(*RECIPE, config=config), time.monotonic())
+    alone.end()
+    assert_same_curve(one, two)
+    assert LEAST_SMOOTHED < min(loss for _, loss in one.report["losses"]) < 0.8
+    assert one.report["test"]["accuracy"] > 0.9
 
 
 def test_two_workers_stopped_within_an_epoch_are_finished_by_one(two_workers: Finished, gang: Gang) -> None:

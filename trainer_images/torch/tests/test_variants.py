@@ -53,8 +53,10 @@ def test_mixed_precision_learns_too(alone: Path, monkeypatch: pytest.MonkeyPatch
         ("step, schedule_epochs: 2, schedule_factor: 0.1", [0.1, 0.1, 0.01, 0.01]),
         ("exponential, schedule_factor: 0.5", [0.1, 0.05, 0.025, 0.0125]),
         ("cosine", [0.1, 0.0853553, 0.05, 0.0146447]),
+        ("cosine, warmup_epochs: 2", [0.1 / 3, 0.2 / 3, 0.1, 0.05]),
+        ("none, warmup_epochs: 1", [0.05, 0.1, 0.1, 0.1]),
     ],
-    ids=["none", "step", "exponential", "cosine"],
+    ids=["none", "step", "exponential", "cosine", "warm-up and cosine", "warm-up"],
 )
 def test_the_rate_falls_as_scheduled(alone: Path, monkeypatch: pytest.MonkeyPatch, schedule: str, rates: list[float]) -> None:
     report = run(

@@ -96,14 +96,24 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
         for step in steps:
             inputs, labels = (tensor.to(device, non_blocking=True) for tensor in next(drawn))
             optimizer.zero_grad()
-            loss = F.cross_entropy(model(inputs), labels, reduction="sum") / step.samples
+            losses = F.cross_entropy(model(inputs), labels, reduction="sum", label_smoothing=config.label_smoothing)
+            loss = losses / step.samples
             if step.is_padding:
                 loss = loss * 0.0
             loss.backward()
-            optimizer.step()
+            norm = None
+            if config.clip_norm is None:
+                optimizer.step()
+            else:
+                # The gradients of all ranks together are what is clipped.
+                optimizer.synchronize()
+                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+                with optimizer.skip_synchronize():
+                    optimizer.step()
             time.sleep(config.step_delay_seconds)
             if curve.is_point_due(run, config.log_every_steps):
-                curve.add_point(run, float(gang.total(float(loss.detach()))), gradient_norm=gradient_norm(model))
+                length = gradient_norm(model) if norm is None else float(norm)
+                curve.add_point(run, float(gang.total(float(loss.detach()))), gradient_norm=length)
             run.step(samples=step.samples)
 
         scores, rate = scores_on(images.validation), optimizer.param_groups[0]["lr"]

@@ -67,7 +67,8 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
             # A key for each step: a training that resumes drops the same features.
             dropout = {"dropout": jax.random.fold_in(seed, number)}
             logits = model.apply({"params": parameters}, batch, training=True, rngs=dropout)
-            return jnp.sum(weights * optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+            targets = optax.smooth_labels(jax.nn.one_hot(labels, len(images.classes)), config.label_smoothing)
+            return jnp.sum(weights * optax.softmax_cross_entropy(logits, targets))
 
         loss, gradients = jax.value_and_grad(loss_of)(tree["parameters"])
         changes, state = optimizer.update(gradients, tree["optimizer"], tree["parameters"])
@@ -136,14 +137,15 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
 
 
 def build_optimizer(config: TrainingConfig, rate: optax.Schedule) -> optax.GradientTransformation:
-    """The configured optimizer over all weights."""
+    """The configured optimizer over all weights, of gradients that may be clipped before."""
     match config.optimizer:
         case "adam":
-            return optax.chain(optax.add_decayed_weights(config.weight_decay), optax.adam(rate))
+            made = optax.chain(optax.add_decayed_weights(config.weight_decay), optax.adam(rate))
         case "adamw":
-            return optax.adamw(rate, weight_decay=config.weight_decay)
+            made = optax.adamw(rate, weight_decay=config.weight_decay)
         case "sgd":
-            return optax.chain(optax.add_decayed_weights(config.weight_decay), optax.sgd(rate, momentum=config.momentum))
+            made = optax.chain(optax.add_decayed_weights(config.weight_decay), optax.sgd(rate, momentum=config.momentum))
+    return made if config.clip_norm is None else optax.chain(optax.clip_by_global_norm(config.clip_norm), made)
 
 
 def filled(images: Images, step: Step, room: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

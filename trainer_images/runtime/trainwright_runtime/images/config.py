@@ -39,6 +39,13 @@ class ImageConfig(Config):
     schedule_factor: float = Field(
         0.5, gt=0, le=1, description="What the rate is multiplied by at a fall, for `step` and `exponential`."
     )
+    warmup_epochs: int = Field(0, ge=0, description="Epochs in which the learning rate climbs to its start, before it falls.")
+    clip_norm: float | None = Field(
+        None, gt=0, description="Gradients longer than this, all taken together, are shortened to it; never if not given."
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Share of each label that is spread over all classes, against answers that are too sure."
+    )
     early_stopping_epochs: int | None = Field(
         None, ge=1, description="Stop after this many epochs without a better validation loss, and take the best weights."
     )
@@ -59,16 +66,23 @@ class ImageConfig(Config):
         for key, (other, values) in self.NEEDED_BY.items():
             if key in self.model_fields_set and (chosen := getattr(self, other)) not in values:
                 raise ValueError(f"key {key!r} has no effect with {other}: {chosen}; it goes with {' or '.join(values)}")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"key 'warmup_epochs' has the value {self.warmup_epochs}; accepted: fewer than 'epochs' ({self.epochs})"
+            )
         return self
 
     def learning_rate_at(self, epoch: int) -> float:
         """The schedule as a function of the epoch, from 0. Cosine ends just above nothing, in the last epoch."""
+        if epoch < self.warmup_epochs:
+            return self.learning_rate * (epoch + 1) / (self.warmup_epochs + 1)
+        epoch, epochs = epoch - self.warmup_epochs, self.epochs - self.warmup_epochs
         match self.schedule:
             case "none":
                 return self.learning_rate
             case "step":
                 return self.learning_rate * self.schedule_factor ** (epoch // self.schedule_epochs)
             case "cosine":
-                return self.learning_rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+                return self.learning_rate * (1 + math.cos(math.pi * epoch / epochs)) / 2
             case "exponential":
                 return self.learning_rate * self.schedule_factor**epoch

@@ -38,12 +38,6 @@ def build_optimizer(config: ImageConfig, model: torch.nn.Module) -> torch.optim.
 
 def build_scheduler(config: ImageConfig, optimizer: torch.optim.Optimizer) -> Any:
     """The configured schedule, to be stepped once an epoch; None for a constant rate."""
-    match config.schedule:
-        case "none":
-            return None
-        case "step":
-            return torch.optim.lr_scheduler.StepLR(optimizer, config.schedule_epochs, gamma=config.schedule_factor)
-        case "cosine":
-            return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs)
-        case "exponential":
-            return torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=config.schedule_factor)
+    if config.schedule == "none" and not config.warmup_epochs:
+        return None
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: config.learning_rate_at(epoch) / config.learning_rate)

@@ -34,7 +34,6 @@ from trainwright_tensorflow.image_classification.models import build, build_augm
 from trainwright_tensorflow.replicas import Replicas, digest, tell_replicas_apart, weights_of
 from trainwright_tensorflow.steps import evaluation_step, training_step
 
-LOSSES = tf.nn.sparse_softmax_cross_entropy_with_logits
 SAMPLES = 4
 """Images that the model's files are compared by."""
 
@@ -63,7 +62,18 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
     # --- model --------------------------------------------------------------------------------------------------------
     generators = [layer.generator for layer in augmentation.layers]
     tell_replicas_apart(model, generators, first=replicas.here[0])
-    take_step = training_step(strategy, model, optimizer, LOSSES, jit=config.jit, augmentation=augmentation)
+
+    def losses_of(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """Cross-entropy, with a part of each label spread over all classes."""
+        exact = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        if not config.label_smoothing:
+            return exact
+        spread = -tf.reduce_mean(tf.nn.log_softmax(logits), axis=1)
+        return (1 - config.label_smoothing) * exact + config.label_smoothing * spread
+
+    take_step = training_step(
+        strategy, model, optimizer, losses_of, jit=config.jit, clip_norm=config.clip_norm, augmentation=augmentation
+    )
     look_at = evaluation_step(strategy, model)
 
     def scores_on(part: Images) -> Scores:

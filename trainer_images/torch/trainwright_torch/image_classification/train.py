@@ -104,16 +104,23 @@ def train(environment: RankEnvironment, config: TrainingConfig) -> None:
                 # Only the last micro-batch of a step makes the ranks exchange gradients.
                 with contextlib.nullcontext() if is_last or world_size == 1 else trained.no_sync():
                     with mixed:
-                        micro_loss = F.cross_entropy(trained(inputs), labels, reduction="sum") / step.samples
+                        logits = trained(inputs)
+                        losses = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=config.label_smoothing)
+                        micro_loss = losses / step.samples
                     if step.is_padding:
                         micro_loss = micro_loss * 0.0
                     # DDP averages over ranks; the sum over them is what a step over the global batch asks for.
                     scaler.scale(micro_loss * world_size).backward()
                 loss += micro_loss.detach()
+            norm = None
+            if config.clip_norm is not None:
+                scaler.unscale_(optimizer)
+                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
             scaler.step(optimizer)
             scaler.update()
             if curve.is_point_due(run, config.log_every_steps):
-                curve.add_point(run, float(gang.total(float(loss))), gradient_norm=gradient_norm(model))
+                length = gradient_norm(model) if norm is None else float(norm)
+                curve.add_point(run, float(gang.total(float(loss))), gradient_norm=length)
             optimizer.zero_grad(set_to_none=True)
             time.sleep(config.step_delay_seconds)
             run.step(samples=step.samples)
