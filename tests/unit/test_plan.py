@@ -669,6 +669,24 @@ class TestWhatAUserMaySayOfPods:
         spec = worker_pod(job().spec(placement={"tolerations": [everything]}).typed(), 0, SETTINGS)["spec"]
         assert spec["tolerations"] == [everything]
 
+    @pytest.mark.parametrize(
+        ("resources", "own", "keys"),
+        [
+            ({}, [], []),
+            ({"gpus": 2}, [], ["nvidia.com/gpu"]),
+            ({"gpus": 1, "gpuResource": "nvidia.com/mig-1g.10gb"}, [], ["nvidia.com/mig-1g.10gb", "nvidia.com/gpu"]),
+            ({"gpus": 1, "gpuResource": "amd.com/gpu"}, [], ["amd.com/gpu"]),
+            ({"gpus": 1}, [{"key": "nvidia.com/gpu", "operator": "Exists"}], []),
+            ({"gpus": 1}, [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoExecute"}], ["nvidia.com/gpu"]),
+        ],
+    )
+    def test_who_asks_for_gpus_may_go_where_they_keep_others_away(
+        self, resources: dict[str, Any], own: list[dict[str, Any]], keys: list[str]
+    ) -> None:
+        spec = worker_pod(job().spec(resources=resources, placement={"tolerations": own}).typed(), 0, SETTINGS)["spec"]
+        ours = [one for one in spec["tolerations"] if one not in own and one["effect"] == "NoSchedule"]
+        assert ours == [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in keys]
+
     def test_a_command_in_an_image_of_one_s_own_runs_as_it_is(self) -> None:
         builder = job().spec(recipe=None, command=["python", "train.py"], image="example.com/mine:1")
         (container,) = worker_pod(builder.typed(), 0, SETTINGS)["spec"]["containers"]

@@ -157,7 +157,18 @@ def _placement(job: TrainingJob, settings: Settings) -> dict[str, Any]:
         for key in _NODE_AWAY
         if spoken_for.isdisjoint((key, None))
     ]
-    return {**placement, "tolerations": [*own, *patience]}
+    return {**placement, "tolerations": [*own, *_for_gpus(job, own), *patience]}
+
+
+def _for_gpus(job: TrainingJob, own: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Nodes with GPUs are tainted by the name of the resource, so that only pods come which ask for it; as these do."""
+    asked = job.spec.resources
+    if not asked.gpus:
+        return []
+    # Parts of a GPU are on nodes that are tainted as those with whole ones.
+    keys = dict.fromkeys((asked.gpu_resource, f"{asked.gpu_resource.partition('/')[0]}/gpu"))
+    spoken_for = {one.get("key") for one in own if one.get("effect", "NoSchedule") == "NoSchedule"}
+    return [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in keys if spoken_for.isdisjoint((key, None))]
 
 
 def _environment(job: TrainingJob, who: Identity) -> list[dict[str, Any]]:
