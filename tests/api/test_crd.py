@@ -19,7 +19,7 @@ from trainwright.api.kinds import KINDS, MODEL_DEPLOYMENT
 from trainwright.local.controlplane import ControlPlane
 
 CRDS = {kind.short: ROOT / "manifests" / "crds" / f"trainwright.dev_{kind.plural}.yaml" for kind in KINDS.values()}
-SAMPLES = sorted((ROOT / "manifests" / "samples").glob("*.yaml"))
+SAMPLES = sorted((ROOT / "manifests" / "samples").rglob("*.yaml"))
 
 
 @pytest.fixture

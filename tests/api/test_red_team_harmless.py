@@ -379,7 +379,7 @@ def test_what_a_sample_makes_is_harmless_by_the_same_measure(author: Author) -> 
     samples = Path(__file__).resolve().parents[2] / "manifests" / "samples"
     jobs = [
         one
-        for file in sorted(samples.glob("*.yaml"))
+        for file in sorted(samples.rglob("*.yaml"))
         for one in yaml.safe_load_all(file.read_text())
         if one and one["kind"] == "TrainingJob"
     ]

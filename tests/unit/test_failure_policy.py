@@ -124,3 +124,31 @@ def test_a_rule_stands_above_what_a_cause_means_by_itself() -> None:
 def test_what_no_rule_is_for(restart_policy: str, end: End, phase: Phase) -> None:
     decided = fail(policy(restart_policy=restart_policy), end)
     assert decided.status.phase is phase, decided.status.reason
+
+
+SHAPES = "RuntimeError: addmm: mat1 and mat2 shapes cannot be multiplied (32x64 and 128x10)"
+
+
+def test_a_layer_that_does_not_match_its_input_ends_the_job_and_is_told_its_numbers() -> None:
+    decided = fail(policy(), exits(1, cause="Error", message=SHAPES))
+    assert decided.status.phase is Phase.FAILED
+    assert decided.status.reason == (
+        f"digits-a1-worker-0 exited with code 1: {SHAPES}; a Linear layer's in_features must be the last dimension of what "
+        "reaches it, which is 64 here, and not 128; another attempt would end in the same way"
+    )
+    (event,) = decided.events
+    assert event.reason is Reason.NOT_RETRYABLE
+
+
+@pytest.mark.parametrize(
+    ("message", "cause", "rules"),
+    [
+        pytest.param("RuntimeError: mat1 and mat2 must have the same dtype", "Error", [], id="other words of torch"),
+        pytest.param(f"killed by SIGKILL; before: {SHAPES}", "PeerLost", [], id="another cause"),
+        pytest.param(SHAPES, "Error", [{"when": {"exitCodes": [1]}, "action": "Restart"}], id="a rule says Restart"),
+    ],
+)
+def test_what_only_looks_like_it_is_tried_again(message: str, cause: str, rules: list[dict[str, Any]]) -> None:
+    decided = fail(policy(*rules), exits(1, cause=cause, message=message))
+    assert decided.status.phase is Phase.RESTARTING
+    assert ("in_features" in (decided.status.reason or "")) is bool(rules), "advice goes with the failure, whatever follows"

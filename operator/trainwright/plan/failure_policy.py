@@ -10,6 +10,7 @@ from trainwright.api.job import TrainingJob
 from trainwright.api.policies import FailureAction, FailureMatch, RestartPolicy
 from trainwright.api.reasons import Reason
 from trainwright.observe.failure import Failure
+from trainwright.plan.advice import would_repeat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,8 @@ def judge(job: TrainingJob, failure: Failure) -> Verdict:
         return Verdict(reason=Reason.INFRASTRUCTURE, restart=True)
     if failure.cause.permanent:
         return Verdict(reason=Reason.NOT_RETRYABLE, restart=False)
+    if would_repeat(failure):
+        return Verdict(reason=Reason.NOT_RETRYABLE, restart=False, why="another attempt would end in the same way")
     if why := _refused_by_policy(job.spec.failure_policy.restart_policy, failure):
         return Verdict(reason=Reason.NOT_RETRYABLE, restart=False, why=why)
     return _counted(job)

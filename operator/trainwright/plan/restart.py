@@ -15,6 +15,7 @@ from trainwright.observe.failure import Failure, first_failure
 from trainwright.observe.observed import Observed
 from trainwright.observe.times import rfc3339
 from trainwright.observe.workers import Worker
+from trainwright.plan.advice import advice
 from trainwright.plan.failure_policy import judge, rule_count
 from trainwright.plan.status import concluded, is_true, with_conditions
 from trainwright.plan.types import Event, Settings
@@ -82,15 +83,15 @@ def after_failure(
         evidence=first.evidence or first.message or None,
     )
     verdict = judge(job, first)
-    advice = _advice(job, first)
+    said = f"{first}{advice(job, first)}"
     if not verdict.restart:
-        message = f"{first}{advice}; {verdict.why}" if verdict.why else f"{first}{advice}"
+        message = f"{said}; {verdict.why}" if verdict.why else said
         return _failed(job, status, last, now, verdict.reason, message)
     counted = int(verdict.counted)
     reason = verdict.reason
     used = f" ({verdict.why})" if verdict.why else ""
     mute = _mute(job, found) if first.cause is Cause.HUNG else ""
-    message = f"attempt {job.attempt}: {first}{advice}{mute}; restarting as attempt {job.attempt + 1}{used}"
+    message = f"attempt {job.attempt}: {said}{mute}; restarting as attempt {job.attempt + 1}{used}"
     restarted = status.model_copy(
         update={
             "phase": Phase.RESTARTING,
@@ -119,13 +120,6 @@ def after_failure(
         (ConditionType.RESTARTING, True, reason, message),
     )
     return restarted, Event(reason=reason, message=_with_evidence(message, last), key=f"attempt-{job.attempt}")
-
-
-def _advice(job: TrainingJob, failure: Failure) -> str:
-    """What its author can do about it, where that is plain."""
-    if failure.cause is not Cause.OOM_KILLED or not job.spec.resources.memory:
-        return ""
-    return f"; resources.memory is {job.spec.resources.memory}: raise it, or make batches smaller"
 
 
 def _failed(

@@ -269,6 +269,27 @@ def test_torchruns_summary_gives_way_to_the_ranks_own_error(gang: Gang) -> None:
     assert worker.message["message"] == "ValueError: the rank's own"
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "import json\njson.loads('x')",
+            "json.decoder.JSONDecodeError: Expecting value: line 1 column 1 (char 0), called in user_code.py, line 2",
+        ),
+        ("def load():\n    raise ValueError('no data')\nload()", "ValueError: no data"),
+    ],
+    ids=["in a library", "in the user's own code"],
+)
+@pytest.mark.parametrize(
+    "verb", [("module", "user_code"), ("command", "--", "python", "user_code.py")], ids=["module", "command"]
+)
+def test_an_error_in_a_library_names_the_line_that_called_it(gang: Gang, verb: tuple[str, ...], text: str, message: str) -> None:
+    module(gang, text)
+    (worker,) = gang.start(*verb)
+    assert worker.wait() == 1
+    assert worker.message["message"] == message
+
+
 def test_a_long_story_is_cut_to_what_a_kubelet_takes(gang: Gang) -> None:
     text = "for n in range(300): print(n, 'ünïcödé \"quoted\" ' * 40)\nraise ValueError('x' * 5000)"
     (worker,) = gang.start("module", module(gang, text))

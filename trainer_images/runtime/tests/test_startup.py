@@ -98,10 +98,11 @@ while not os.path.exists("go"):
 def test_the_log_says_it_once_and_the_port_for_each_rank(gang: Gang) -> None:
     (gang.folder / "step_it.py").write_text(SCRIPT)
     (worker,) = gang.start("module", "step_it", nproc=2)
-    shown = wait_for(lambda: worker.progress().get("startup"), "the start in /progress")
-    assert shown.keys() == {"set-up"}
+    wait_for(lambda: worker.progress().get("startup"), "the start in /progress")
     lines = [f'trainwright_startup_seconds{{part="set-up",rank="{rank}"}}' for rank in (0, 1)]
     wait_for(lambda: all(line in worker.get("/metrics") for line in lines), "both ranks in /metrics")
+    shown = worker.progress()["startup"]
+    assert shown.keys() == {"set-up"}
     (gang.folder / "go").touch()
     assert worker.wait() == 0
     assert worker.output.count("trainwright: first step after") == 1

@@ -43,6 +43,8 @@ def _launch(arguments: argparse.Namespace) -> Verdict:
         rank = environment.worker_index * environment.nproc
         to_start = arguments.plan(arguments)
         program.check(to_start, workers=environment.workers, environ=os.environ)
+        if environment.worker_index == 0 and (warning := program.warning(to_start)) is not None:
+            say(warning)
         check_pod(environment, deadline_seconds=arguments.peer_timeout)
         return Supervisor(to_start, environment, peer_timeout=arguments.peer_timeout, beside=arguments.beside).run()
     except (InvalidEnvironment, program.InvalidProgram) as error:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from trainwright_runtime.launch import scripts
+from trainwright_runtime.launch import mistakes, scripts
 
 RECIPES = "trainwright.recipes"
 """Entry-point group in which an image's package declares its recipes: name = module to run."""
@@ -65,3 +65,8 @@ def check(program: Program, *, workers: int, environ: Mapping[str, str]) -> None
     """Raise InvalidProgram for a script that is known not to train this way."""
     if program.script is not None and (fault := scripts.fault_of(program.script, workers=workers, environ=environ)):
         raise InvalidProgram(fault)
+
+
+def warning(program: Program) -> str | None:
+    """What is worth saying of a script that is started all the same."""
+    return mistakes.warning_on(program.script) if program.script is not None else None

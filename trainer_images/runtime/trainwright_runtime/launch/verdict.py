@@ -19,6 +19,8 @@ LINE_CHARACTERS = 400
 
 _RANK_PREFIX = re.compile(r"^\[rank\d+\]:\s?")
 _TRACEBACK = "Traceback (most recent call last):"
+_FRAME = re.compile(r'  File "(.+)", line (\d+), in ')
+_NOT_THE_USERS = re.compile(r"/(site|dist)-packages/|/lib/python3|/trainwright_|^<")
 _TORCHRUN = "torch.distributed.elastic."
 """Its error says that a rank failed; why is in that rank's own, further up."""
 _TORCHRUN_STOPPED = f"{_TORCHRUN}multiprocessing.api.SignalException"
@@ -112,9 +114,16 @@ def _last_error(lines: Sequence[str]) -> list[str]:
     for start in range(len(plain) - 1, -1, -1):
         if plain[start] == _TRACEBACK and (raised := [line for line in plain[start + 1 :] if not line.startswith(" ")]):
             if not raised[0].startswith(_TORCHRUN):
-                return raised
+                return [raised[0] + _called_in(plain[start + 1 :]), *raised[1:]]
             of_torchrun = of_torchrun or raised
     return of_torchrun or plain[-1:]
+
+
+def _called_in(traceback: Sequence[str]) -> str:
+    """The line of the user's that led there, when the error comes from within a library, whose frames hide it."""
+    frames = [(frame[1], frame[2]) for line in traceback if (frame := _FRAME.match(line))]
+    own = [frame for frame in frames if not _NOT_THE_USERS.search(frame[0])]
+    return f", called in {Path(own[-1][0]).name}, line {own[-1][1]}" if own and own[-1] != frames[-1] else ""
 
 
 def write_termination_message(verdict: Verdict, path: str | None) -> None:
