@@ -157,6 +157,14 @@ def test_clipped_gradients_and_smoothed_labels(gang: Gang) -> None:
     assert report["test"]["accuracy"] > 0.9
 
 
+def test_a_training_that_diverges_keeps_what_was_good_and_says_what_may_help(gang: Gang) -> None:
+    config = "{optimizer: sgd, learning_rate: 1.0e+12, schedule: none, epochs: 3, log_every_steps: 1}"
+    (worker,) = start(gang, *RECIPE, config=config, TRAINWRIGHT_CHECKPOINT_EVERY_STEPS="1000")
+    assert worker.wait(200) == 64
+    assert "the training has diverged. Try a lower learning rate" in worker.message["message"]
+    assert not list((gang.workspace / "checkpoints").glob("step-*"))
+
+
 def test_a_checkpoint_of_another_model_is_refused(gang: Gang) -> None:
     every = {"TRAINWRIGHT_CHECKPOINT_EVERY_STEPS": "7"}
     finish(gang, start(gang, *RECIPE, config="{epochs: 1}", **every))

@@ -34,6 +34,15 @@ TELL_SECONDS = 0.5
 MAX_FAILED_SAVES = 3
 """Failures in a row after which training on, without a way back, is worse than stopping."""
 
+MAX_NOT_FINITE = 3
+"""Readings of the loss in a row that are NaN or infinite, after which nothing will come of it any more. One alone may be a step
+that mixed precision passes over.
+"""
+
+
+class NotANumber(ValueError):
+    """Weights that are to be saved hold NaN: whoever went on from them would train nothing."""
+
 
 class BaseRun(ABC):
     """A training loop that can be stopped at any step and goes on from there.
@@ -64,6 +73,7 @@ class BaseRun(ABC):
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trainwright-checkpoint")
         self._in_flight: Future[Checkpoint] | None = None
         self._failed_saves = 0
+        self._not_finite = 0
         self._saved_step: int | None = None
         self._saved_at = time.perf_counter()
         self._taken = 0
@@ -87,7 +97,7 @@ class BaseRun(ABC):
         """The state at this step, by the files it is to be written to; None on all ranks but 0. Every rank is here.
 
         Training goes on while it is written, so the writers must hold copies. What was written before is on the disk by now, so
-        memory of an earlier copy may be used again.
+        memory of an earlier copy may be used again. A writer raises `NotANumber` for weights that hold NaN.
         """
 
     @abstractmethod
@@ -245,6 +255,25 @@ class BaseRun(ABC):
         )
         self._told_at = self._marks[-1]
         self._marks, self._noted, self._untold, self._waited = [], {}, 0, 0.0
+        if "loss" in metrics:
+            self._watch(metrics["loss"])
+
+    def _watch(self, loss: float) -> None:
+        """End the training when its loss has gone for good."""
+        self._not_finite = 0 if math.isfinite(loss) else self._not_finite + 1
+        if self._not_finite >= MAX_NOT_FINITE:
+            self._diverged(f"the loss is {loss}, and was so {self._not_finite} readings in a row")
+
+    def _diverged(self, what: str) -> NoReturn:
+        rate = self._learning_rate()
+        at = f" with learning rate {rate:g}" if rate else ""
+        self._reporter.close()
+        self._events.close()
+        leave(
+            Exit.INVALID_CONFIG,
+            f"{what}, after step {self.steps}{at}: the training has diverged. Try a lower learning rate, or clip the gradients; "
+            "checkpoints of before are intact",
+        )
 
     def _own_part(self) -> Own | None:
         if (computed := self._own_seconds()) is None:
@@ -318,6 +347,8 @@ class BaseRun(ABC):
             self._failed_saves = 0
         except Superseded:
             raise
+        except NotANumber as error:
+            self._diverged(str(error))
         except Exception:
             self._failed_saves += 1
             if must_succeed or self._failed_saves >= MAX_FAILED_SAVES:

@@ -107,3 +107,16 @@ def test_batches_of_an_interrupted_epoch_are_those_that_are_left(alone: Path) ->
             break
     seen += [batch.numpy().tolist() for batch in run.batches(data, samples=8)]
     assert seen == whole
+
+
+def test_weights_that_have_become_nan_are_not_saved_and_end_the_training(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    training = Training(keras)
+    training.go(4)
+    training.run._settle()
+    weight = training.model.trainable_variables[0]
+    weight.assign(weight * float("nan"))
+    with pytest.raises(SystemExit) as left:
+        training.go(12)
+    assert left.value.code == 64
+    assert [path.name for path in alone.glob("step-*")] == ["step-4"]
+    assert "have become NaN, after step 12 with learning rate 0.01: the training has diverged" in capsys.readouterr().err

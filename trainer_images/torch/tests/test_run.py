@@ -277,3 +277,43 @@ def test_copies_of_a_checkpoint_are_right_whatever_changes_between_two_of_them()
     assert (grown["model"]["weight"].dtype, grown["list"]) == (torch.int64, [torch.tensor(1)])
     sparse = torch.eye(3).to_sparse()
     assert torch.equal(staging.copy({"s": sparse})["s"].to_dense(), torch.eye(3))
+
+
+def test_weights_that_hold_nan_are_not_saved_and_end_the_training(
+    alone: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A buffer that is minus infinity, as masks are, and a NaN in one, are nobody's fault."""
+    monkeypatch.setenv("TRAINWRIGHT_CHECKPOINT_EVERY_STEPS", "4")
+    loop = Loop()
+    loop.model.register_buffer("mask", torch.tensor([float("-inf"), float("nan")]))
+
+    def at_step(step: int) -> None:
+        if step == 10:
+            with torch.no_grad():
+                loop.model.weight[0, 1] = float("nan")
+
+    monkeypatch.setattr("trainwright_runtime.run.MAX_NOT_FINITE", 1000)
+    with pytest.raises(SystemExit) as end:
+        loop.train(at_step=at_step)
+    assert end.value.code == 64
+    assert checkpoints(alone) == ["step-4", "step-8"]
+    assert "the weights weight have become NaN, after step 16 with learning rate 0.0081" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_loss_that_is_gone_for_good_ends_the_training_with_what_may_help(
+    alone: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], value: str
+) -> None:
+    monkeypatch.setattr("trainwright_runtime.run.TELL_SECONDS", 0.0)
+    run = Loop().run
+    gone = torch.tensor(float(value))
+    # One step that mixed precision passes over is none.
+    for loss in (torch.tensor(1.0), gone, gone, torch.tensor(1.0), gone, gone):
+        run.step(loss=loss, samples=1)
+    with pytest.raises(SystemExit) as end:
+        run.step(loss=gone, samples=1)
+    assert end.value.code == 64
+    said = capfd.readouterr().err
+    assert f"the loss is {value}, and was so 3 readings in a row, after step 7 with learning rate 0.01" in said
+    assert "Try a lower learning rate, or clip the gradients" in said
+    assert reporter().status()["lossesNotFinite"] == 5

@@ -15,7 +15,7 @@ from flax import serialization
 
 from trainwright_runtime.gang import Gang
 from trainwright_runtime.jax.gang import JaxGang
-from trainwright_runtime.run import BaseRun
+from trainwright_runtime.run import BaseRun, NotANumber
 from trainwright_runtime.sealed import Writer
 
 TREE, STATE = "tree.msgpack", "state.msgpack"
@@ -55,7 +55,7 @@ class Run(BaseRun):
         tree = copied(serialization.to_state_dict(self.tree))
         state = serialization.msgpack_serialize({"state": self.state, "facts": self._facts_now()})
         return {
-            TREE: lambda stream: stream.write(serialization.msgpack_serialize(tree)),
+            TREE: lambda stream: stream.write(_packed(tree)),
             STATE: lambda stream: stream.write(state),
         }
 
@@ -67,6 +67,16 @@ class Run(BaseRun):
         self.state.update(rest["state"])
         facts: Mapping[str, Any] = rest["facts"]
         return facts
+
+
+def _packed(tree: Any) -> bytes:
+    # What is not learnt may be NaN by intention.
+    learnt = {key: part for key, part in tree.items() if key.startswith("param")} if isinstance(tree, dict) else {}
+    for place, leaf in jax.tree_util.tree_leaves_with_path(learnt):
+        if np.isnan(np.asarray(leaf, np.float32)).any():
+            raise NotANumber(f"the weights {jax.tree_util.keystr(place)} have become NaN")
+    packed: bytes = serialization.msgpack_serialize(tree)
+    return packed
 
 
 def copied(tree: Any) -> Any:

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from trainwright_runtime.exits import say
 from trainwright_runtime.gang import Gang
-from trainwright_runtime.run import BaseRun
+from trainwright_runtime.run import BaseRun, NotANumber
 from trainwright_runtime.sealed import Writer
 from trainwright_runtime.tensorflow.gang import TensorFlowGang
 from trainwright_runtime.tensorflow.state import (
@@ -66,6 +67,8 @@ class Run(BaseRun):
             "model": [variable for variable in model.variables if not is_seed(variable)],
             "optimizer": list(optimizer.variables),
         }
+        # By place; what is not learnt may be NaN by intention.
+        self._learnt = [number for number, variable in enumerate(self._variables["model"]) if variable.trainable]
         self._seeds = [variable for variable in model.variables if is_seed(variable)]
         self._seeds += [generator.state for generator in generators]
         self._is_read_together = any(map(is_read_together, itertools.chain(*self._variables.values())))
@@ -100,6 +103,7 @@ class Run(BaseRun):
         training = {"facts": self._facts_now(), "state": packed(self.state, arrays, "state")}
         parts["state"] = {name: array.copy() for name, array in arrays.items()}
         files: dict[str, Writer] = {f"{name}.npz": functools.partial(_write_arrays, part) for name, part in parts.items()}
+        files["model.npz"] = functools.partial(_write_weights, parts["model"], self._learnt)
         files["training.json"] = functools.partial(_write_json, training)
         files |= {f"rank-{rank}.json": functools.partial(_write_json, states) for rank, states in enumerate(generators)}
         return files
@@ -122,6 +126,14 @@ class Run(BaseRun):
         except (FileNotFoundError, ValueError):
             say(f"{path.name} was written by other replicas: worker {self._gang.rank} starts its random numbers afresh")
         return facts
+
+
+def _write_weights(arrays: Mapping[str, Array], learnt: Sequence[int], stream: Any) -> None:
+    weights = list(arrays.items())
+    for name, array in (weights[number] for number in learnt):
+        if np.isnan(np.asarray(array, np.float32)).any():
+            raise NotANumber(f"the weights {name} have become NaN")
+    write_arrays(stream, arrays)
 
 
 def _write_arrays(arrays: Mapping[str, Array], stream: Any) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from trainwright_runtime.exits import say
 from trainwright_runtime.gang import Gang
-from trainwright_runtime.run import BaseRun
+from trainwright_runtime.run import BaseRun, NotANumber
 from trainwright_runtime.sealed import Writer
 from trainwright_runtime.torch.gang import TorchGang
 from trainwright_runtime.torch.state import Staging, generator_states, require_plain, set_generator_states, unwrapped
@@ -52,6 +52,8 @@ class Run(BaseRun):
         parts = {"optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
         self._parts = {name: part for name, part in parts.items() if part is not None}
         self._staging = Staging()
+        # What is not learnt may be NaN by intention.
+        self._learnt = {name for name, _ in self._model.named_parameters()}
         self._epoch_generators: dict[str, Any] | None = None
 
     @property
@@ -106,7 +108,8 @@ class Run(BaseRun):
         files = {"model.pt": self._model.state_dict(), "training.pt": self._training_state()}
         files |= {f"rank-{rank}.pt": states for rank, states in enumerate(generators)}
         copies: dict[str, Any] = self._staging.copy(files)
-        return {name: functools.partial(torch.save, content) for name, content in copies.items()}
+        writers: dict[str, Writer] = {name: functools.partial(torch.save, content) for name, content in copies.items()}
+        return writers | {"model.pt": functools.partial(_save, copies["model.pt"], self._learnt)}
 
     def _load(self, path: Path) -> Mapping[str, Any]:
         training = torch.load(path / "training.pt", map_location="cpu", weights_only=True)
@@ -137,3 +140,10 @@ class Run(BaseRun):
             "state": self.state,
             "facts": self._facts_now(),
         }
+
+
+def _save(weights: Mapping[str, Any], learnt: Set[str], stream: IO[bytes]) -> None:
+    for name in learnt & weights.keys():
+        if weights[name].isnan().any():
+            raise NotANumber(f"the weights {name} have become NaN")
+    torch.save(weights, stream)
