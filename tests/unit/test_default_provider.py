@@ -9,7 +9,7 @@ import pytest
 from support.builders import job
 from trainwright.api.scheduling import ProviderName
 from trainwright.cluster.memory import MemoryCluster
-from trainwright.cluster.port import ClusterError, Resource
+from trainwright.cluster.port import ClusterError, Forbidden, Resource
 from trainwright.controller import default_provider
 from trainwright.controller.default_provider import DefaultProvider
 
@@ -17,9 +17,9 @@ from trainwright.controller.default_provider import DefaultProvider
 class Serving(MemoryCluster):
     """It serves these API groups besides our own, and allows all but this."""
 
-    def __init__(self, *groups: str, forbidden: str = "", failures: int = 0) -> None:
+    def __init__(self, *groups: str, forbidden: str = "", failures: int = 0, refuses: bool = False) -> None:
         super().__init__()
-        self._groups, self._forbidden, self._failures = groups, forbidden, failures
+        self._groups, self._forbidden, self._failures, self._refuses = groups, forbidden, failures, refuses
 
     async def discover(self, group: str) -> dict[str, tuple[str, ...]]:
         if self._failures:
@@ -29,6 +29,8 @@ class Serving(MemoryCluster):
         return dict.fromkeys(("v1beta2", "v1beta1", "v1alpha1", "v2alpha2"), kinds) if group in self._groups else {}
 
     async def may(self, verb: str, resource: Resource, namespace: str | None = None, *, subresource: str = "") -> bool:
+        if self._refuses:
+            raise Forbidden("selfsubjectaccessreviews is forbidden")
         return resource.plural != self._forbidden
 
 
@@ -51,6 +53,7 @@ async def found(cluster: Serving, namespace: str | None = None, told: ProviderNa
         pytest.param(Serving("karpenter.sh"), None, "none", id="Karpenter"),
         pytest.param(Serving(forbidden="nodes"), None, "none", id="no right to look at nodes"),
         pytest.param(Serving(forbidden="priorityclasses"), None, "none", id="no right to look at priorities"),
+        pytest.param(Serving(refuses=True), None, "none", id="no right to ask"),
         pytest.param(Serving(failures=2), None, "capacity", id="asked until it answers"),
     ],
 )

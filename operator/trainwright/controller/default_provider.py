@@ -8,7 +8,7 @@ import logging
 
 from trainwright.api.job import TrainingJob
 from trainwright.api.scheduling import ProviderName
-from trainwright.cluster.port import NODES, PRIORITY_CLASSES, ClusterError, Inspectable
+from trainwright.cluster.port import NODES, PRIORITY_CLASSES, ClusterError, Forbidden, Inspectable
 from trainwright.controller.store import RETRY_SECONDS
 from trainwright.schedulers.told import providers
 
@@ -41,11 +41,13 @@ class DefaultProvider:
         for delay in itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
             try:
                 against = await _against(cluster, namespace)
+                break
+            except Forbidden as error:
+                against = f"the operator may not find out: {error}"
+                break
             except ClusterError as error:
                 log.warning("not known yet who admits jobs that name no provider: %s", error)
                 await asyncio.sleep(error.retry_after or delay)
-            else:
-                break
         self.name = ProviderName.NONE if against else ProviderName.CAPACITY
         self._open = False
         log.info("jobs that name no provider get %s%s", self.name, f": {against}" if against else "")
