@@ -54,6 +54,8 @@ async def test_down_leaves_no_process_and_no_file_even_with_jobs_running() -> No
     with running_twin(nodes=2, gpus_per_node=0) as twin:
         job = yaml.safe_load((ROOT / "manifests" / "samples" / "hello.yaml").read_text())
         job["spec"] |= {"command": ["sh", "-c", "trap '' TERM; while true; do sleep 1; done"], "workers": 3}
+        # Left to the scheduler, which spreads them: capacity would have them together.
+        job["spec"]["runPolicy"] = {"schedulingPolicy": {"provider": "none"}}
         twin.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(job))
         ready = lambda: twin.kubectl("get", "tj", "hello", "-o", "jsonpath={.status.workers.ready}")  # noqa: E731
         await eventually(lambda: ready() == "3/3", within=30, every=0.2)
