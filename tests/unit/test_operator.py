@@ -13,6 +13,7 @@ from support.operating import operating
 from support.pods import ScriptedKubelet, ended, running
 from support.serving import deployment
 from support.waiting import eventually
+from trainwright.api.names import JOB_LABEL
 from trainwright.cluster.memory import MemoryCluster
 from trainwright.cluster.port import (
     CLAIMS,
@@ -24,6 +25,7 @@ from trainwright.cluster.port import (
     ClusterError,
     Forbidden,
     Gone,
+    ObjectList,
     Resource,
     WatchEvent,
 )
@@ -38,6 +40,13 @@ class Counting(MemoryCluster):
         super().__init__()
         self.writes: list[tuple[str, str]] = []
         self.refuse: dict[str, str] = {}
+        self.looks: list[str] = []
+
+    async def list(self, resource: Resource, *args: Any, **kwargs: Any) -> ObjectList:
+        # Of one job's: those of the copies are of all.
+        if (name := (kwargs.get("labels") or {}).get(JOB_LABEL)) is not None:
+            self.looks.append(name)
+        return await super().list(resource, *args, **kwargs)
 
     async def create(self, resource: Resource, obj: dict[str, Any]) -> dict[str, Any]:
         if resource.kind in self.refuse:

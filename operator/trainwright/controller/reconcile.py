@@ -115,7 +115,7 @@ class Reconciler:
             await self._refuse(raw, error)
             return None
         decided = self._decide(job, self._pods.labelled(namespace, name))
-        if decided.delete or decided.remove or decided.patch or decided.status.attempt != (job.status.attempt or 1):
+        if decided.delete or decided.remove or decided.patch or (decided.status.attempt or 1) != job.attempt:
             # Our copy may lag behind; nothing is destroyed, and no attempt given up, on hearsay.
             listed = await self._cluster.list(PODS, namespace, labels={JOB_LABEL: name})
             decided = self._decide(job, listed.items)
