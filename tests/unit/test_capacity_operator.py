@@ -55,6 +55,7 @@ async def test_a_gang_with_room_costs_no_write_more_than_without_a_queue(cluster
     kubelet = ScriptedKubelet(cluster)
     async with operating(cluster, settings=CAPACITY) as operator:
         cluster.writes.clear()
+        cluster.test = asyncio.current_task()
         await cluster.create(TRAINING_JOBS, job().workers(2).gpus(4).build())
         await phase(cluster, "Queued")
         assert sorted(pinned_to(pod) for pod in await pods_of(cluster, "digits")) == ["n1", "n2"]

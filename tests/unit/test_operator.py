@@ -41,10 +41,11 @@ class Counting(MemoryCluster):
         self.writes: list[tuple[str, str]] = []
         self.refuse: dict[str, str] = {}
         self.looks: list[str] = []
+        self.test: asyncio.Task[Any] | None = None
 
     async def list(self, resource: Resource, *args: Any, **kwargs: Any) -> ObjectList:
-        # Of one job's: those of the copies are of all.
-        if (name := (kwargs.get("labels") or {}).get(JOB_LABEL)) is not None:
+        # The operator's at one job, and not a test's own; those of its copies are of all jobs.
+        if (name := (kwargs.get("labels") or {}).get(JOB_LABEL)) is not None and asyncio.current_task() is not self.test:
             self.looks.append(name)
         return await super().list(resource, *args, **kwargs)
 
