@@ -15,6 +15,7 @@ from flax import serialization
 
 from trainwright_runtime.gang import Gang
 from trainwright_runtime.jax.gang import JaxGang
+from trainwright_runtime.nan import holds_nan
 from trainwright_runtime.run import BaseRun, NotANumber
 from trainwright_runtime.sealed import Writer
 
@@ -73,7 +74,7 @@ def _packed(tree: Any) -> bytes:
     # What is not learnt may be NaN by intention.
     learnt = {key: part for key, part in tree.items() if key.startswith("param")} if isinstance(tree, dict) else {}
     for place, leaf in jax.tree_util.tree_leaves_with_path(learnt):
-        if np.isnan(np.asarray(leaf, np.float32)).any():
+        if holds_nan(leaf):
             raise NotANumber(f"the weights {jax.tree_util.keystr(place)} have become NaN")
     packed: bytes = serialization.msgpack_serialize(tree)
     return packed

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from trainwright_runtime.exits import say
 from trainwright_runtime.gang import Gang
+from trainwright_runtime.nan import holds_nan
 from trainwright_runtime.run import BaseRun, NotANumber
 from trainwright_runtime.sealed import Writer
 from trainwright_runtime.tensorflow.gang import TensorFlowGang
@@ -131,7 +131,7 @@ class Run(BaseRun):
 def _write_weights(arrays: Mapping[str, Array], learnt: Sequence[int], stream: Any) -> None:
     weights = list(arrays.items())
     for name, array in (weights[number] for number in learnt):
-        if np.isnan(np.asarray(array, np.float32)).any():
+        if holds_nan(array):
             raise NotANumber(f"the weights {name} have become NaN")
     write_arrays(stream, arrays)
 

@@ -144,6 +144,7 @@ class Run(BaseRun):
 
 def _save(weights: Mapping[str, Any], learnt: Set[str], stream: IO[bytes]) -> None:
     for name in learnt & weights.keys():
-        if weights[name].isnan().any():
+        # A sum is quickly had, and NaN if one of them is; it may be NaN of infinities, too.
+        if weights[name].sum().isnan() and weights[name].isnan().any():
             raise NotANumber(f"the weights {name} have become NaN")
     torch.save(weights, stream)
