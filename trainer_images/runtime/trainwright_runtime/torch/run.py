@@ -143,8 +143,8 @@ class Run(BaseRun):
 
 
 def _save(weights: Mapping[str, Any], learnt: Set[str], stream: IO[bytes]) -> None:
-    for name in learnt & weights.keys():
+    for name, weight in weights.items():
         # A sum is quickly had, and NaN if one of them is; it may be NaN of infinities, too.
-        if weights[name].sum().isnan() and weights[name].isnan().any():
+        if name in learnt and weight.sum().isnan() and weight.isnan().any():
             raise NotANumber(f"the weights {name} have become NaN")
     torch.save(weights, stream)
