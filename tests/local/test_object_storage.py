@@ -16,7 +16,8 @@ from support.twin import RunningTwin
 from support.waiting import eventually
 from trainwright.local.addresses import free_port
 
-pytestmark = pytest.mark.long
+# The first one may have to build the store.
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
