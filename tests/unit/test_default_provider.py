@@ -10,7 +10,7 @@ from support.builders import job
 from trainwright.api.scheduling import ProviderName
 from trainwright.cluster.memory import MemoryCluster
 from trainwright.cluster.port import ClusterError, Forbidden, Resource
-from trainwright.controller import default_provider
+from trainwright.controller import store
 from trainwright.controller.default_provider import DefaultProvider
 
 
@@ -60,7 +60,7 @@ async def found(cluster: Serving, namespace: str | None = None, told: ProviderNa
 async def test_what_goes_with_a_cluster(
     cluster: Serving, namespace: str | None, expected: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(default_provider, "RETRY_SECONDS", (0.01,))
+    monkeypatch.setattr(store, "RETRY_SECONDS", (0.01,))
     caplog.set_level("INFO")
     assert await found(cluster, namespace) == expected
     assert f"jobs that name no provider get {expected}" in caplog.text

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import logging
 
 from trainwright.api.job import TrainingJob
 from trainwright.api.scheduling import ProviderName
-from trainwright.cluster.port import NODES, PRIORITY_CLASSES, ClusterError, Forbidden, Inspectable
-from trainwright.controller.store import RETRY_SECONDS
+from trainwright.cluster.port import NODES, PRIORITY_CLASSES, Forbidden, Inspectable
+from trainwright.controller.store import answered
 from trainwright.schedulers.told import providers
 
 log = logging.getLogger(__name__)
@@ -38,16 +36,7 @@ class DefaultProvider:
         """
         if not self._open:
             return
-        for delay in itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
-            try:
-                against = await _against(cluster, namespace)
-                break
-            except Forbidden as error:
-                against = f"the operator may not find out: {error}"
-                break
-            except ClusterError as error:
-                log.warning("not known yet who admits jobs that name no provider: %s", error)
-                await asyncio.sleep(error.retry_after or delay)
+        against = await answered(lambda: _against(cluster, namespace), "who admits jobs that name no provider")
         self.name = ProviderName.NONE if against else ProviderName.CAPACITY
         self._open = False
         log.info("jobs that name no provider get %s%s", self.name, f": {against}" if against else "")
@@ -57,6 +46,13 @@ async def _against(cluster: Inspectable, namespace: str | None) -> str:
     """What speaks against `capacity` here; empty if nothing does."""
     if namespace is not None:
         return "the operator looks after one namespace alone"
+    try:
+        return await _found(cluster)
+    except Forbidden as error:
+        return f"the operator may not find out: {error}"
+
+
+async def _found(cluster: Inspectable) -> str:
     others = {one.api.group: one.api for name, one in providers({}).items() if name not in _BESIDE}
     for group, api in others.items():
         if api.served(await cluster.discover(group)):

@@ -10,12 +10,14 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
 from trainwright.cluster.port import Cluster, ClusterError, Gone, Object, ObjectList, Resource, WatchType
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 _Key = tuple[str, str]
 MAX_DEPARTED = 200
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -145,14 +147,7 @@ class Store:
 
     async def first_list(self) -> None:
         """Return once a list has been had, for a store that is fed by somebody else. Errors of the API are waited out."""
-        for delay in itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
-            try:
-                await self.relist()
-                return
-            except ClusterError as error:
-                wait = error.retry_after or delay
-                log.warning("list of %s: %s; again in %.1f s", self.resource.plural, error, wait)
-                await asyncio.sleep(wait)
+        await answered(self.relist, f"list of {self.resource.plural}")
 
     async def relist(self) -> str:
         """Make the copy what a list says; the version that it is of. Raises `ClusterError`."""
@@ -188,6 +183,18 @@ class Store:
                     keys.discard(key)
                     if not keys:
                         del self._by_label[key[0], value]
+
+
+async def answered(ask: Callable[[], Awaitable[T]], what: str) -> T:
+    """The API server's answer, once it gives one: its errors are waited out."""
+    for delay in itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
+        try:
+            return await ask()
+        except ClusterError as error:
+            wait = error.retry_after or delay
+            log.warning("%s: %s; again in %.1f s", what, error, wait)
+            await asyncio.sleep(wait)
+    raise AssertionError("it is asked for ever")
 
 
 def _key(obj: Object) -> _Key:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import sys
@@ -13,6 +12,7 @@ import pytest
 import torch
 from artifacts import require_digits
 from launching import Gang, Worker, wait_for
+from smoothing import LEAST_SMOOTHED
 
 from trainwright_runtime.sealed import read_seal, verify
 
@@ -37,10 +37,6 @@ def test_digits_are_learned_by_two_workers(gang: Gang) -> None:
     verify(gang.workspace / "artifacts", manifest)
     assert (manifest["framework"], manifest["frameworkVersion"]) == ("horovod", "0.28.1")
     require_digits(gang.workspace / "artifacts", manifest)
-
-
-# A tenth of each label spread over ten classes: no loss is less than what is uncertain in the labels themselves.
-LEAST_SMOOTHED = -(0.91 * math.log(0.91) + 9 * 0.01 * math.log(0.01))
 
 
 def test_one_worker_has_the_loss_curve_of_two(tmp_path: Path) -> None:

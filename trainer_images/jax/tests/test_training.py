@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ import pytest
 from artifacts import require_digits
 from flax import serialization
 from launching import Gang, Worker, wait_for
+from smoothing import LEAST_SMOOTHED
 
 from trainwright_runtime.sealed import read_seal, verify
 
@@ -142,10 +142,6 @@ def _pairs(one: Any, other: Any, place: str = "") -> Iterator[tuple[str, Any, An
             yield from _pairs(one[name], other[name], f"{place}/{name}")
     else:
         yield place, one, other
-
-
-# A tenth of each label spread over ten classes: no loss is less than what is uncertain in the labels themselves.
-LEAST_SMOOTHED = -(0.91 * math.log(0.91) + 9 * 0.01 * math.log(0.01))
 
 
 def test_clipped_gradients_and_smoothed_labels(gang: Gang) -> None:

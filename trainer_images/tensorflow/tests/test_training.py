@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import signal
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 from artifacts import require_digits
 from launching import Gang, Worker, wait_for
+from smoothing import LEAST_SMOOTHED
 
 from trainwright_runtime.sealed import read_seal, verify
 
@@ -136,10 +136,6 @@ def test_each_form_of_the_model_gives_what_the_trainer_saw(two_workers: Gang, tm
 def test_one_worker_has_the_loss_curve_of_two(two_workers: Gang, gang: Gang) -> None:
     finish(start(gang, config="log_every_steps: 1"))
     assert_same_curve(gang.report()["losses"], two_workers.report()["losses"], 2e-2)
-
-
-# A tenth of each label spread over ten classes: no loss is less than what is uncertain in the labels themselves.
-LEAST_SMOOTHED = -(0.91 * math.log(0.91) + 9 * 0.01 * math.log(0.01))
 
 
 def test_gradients_are_clipped_by_their_common_length_and_smoothed_labels_are_never_certain(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 from artifacts import require_served_facts
 from launching import Gang, Worker, builtin, wait_for
 from pages import Page
+from sales import SALES_CONFIG, sales
 
 from trainwright_runtime.sealed import read_seal, verify
 
@@ -103,22 +104,7 @@ def test_killed_and_resumed_is_as_if_nothing_had_happened(gang: Gang, tmp_path: 
 
 
 def test_a_transformer_forecasts_several_series_with_covariates(gang: Gang) -> None:
-    """Sales of three shops that depend on yesterday's rain and on the day of the week."""
-    lines = ["day,shop,rain,sold"]
-    for shop in range(3):
-        rain_before = 0
-        for day in range(200):
-            rain = (day * 7 + shop * 3 + day // 5) % 4
-            lines.append(f"{day},shop-{shop},{rain},{100 * (shop + 1) + 5 * (day % 7) - 8 * rain_before}")
-            rain_before = rain
-    folder = gang.folder / "data"
-    folder.mkdir()
-    (folder / "sales.csv").write_text("\n".join(lines))
-    config = (
-        "{target: sold, time: day, series: shop, covariates: [rain], model: transformer, window: 14, season: 7, epochs: 12, "
-        "learning_rate: 0.01}"
-    )
-    report = finished(gang, gang.start(*RECIPE, config=config, TRAINWRIGHT_DATA=json.dumps({"train": {"path": str(folder)}})))
+    report = finished(gang, gang.start(*RECIPE, config=SALES_CONFIG, TRAINWRIGHT_DATA=sales(gang.folder / "data")))
     assert report["metrics"]["test_rmse"] < 0.5 * report["metrics"]["test_naive_rmse"]
     manifest = read_seal(gang.workspace / "artifacts")
     assert manifest["signature"]["inputs"][0]["shape"] == [-1, 14, 2]

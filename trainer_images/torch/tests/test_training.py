@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import signal
 import struct
@@ -17,6 +16,7 @@ import pytest
 import torch
 from artifacts import require_digits
 from launching import Gang, Worker, wait_for
+from smoothing import LEAST_SMOOTHED
 
 from trainwright_runtime.sealed import read_seal, verify
 
@@ -168,10 +168,6 @@ def test_one_worker_has_the_loss_curve_of_two(two_workers: Finished, gang: Gang)
     one = finish(gang, gang.start(*RECIPE, config="log_every_steps: 1"), began)
     assert len(one.report["losses"]) == 300
     assert_same_curve(one, two_workers)
-
-
-# A tenth of each label spread over ten classes: no loss is less than what is uncertain in the labels themselves.
-LEAST_SMOOTHED = -(0.91 * math.log(0.91) + 9 * 0.01 * math.log(0.01))
 
 
 def test_gradients_are_clipped_by_their_common_length_and_smoothed_labels_are_never_certain(gang: Gang, tmp_path: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from trainwright_runtime.config import Config
+from trainwright_runtime.schedule import cosine
 
 
 class ImageConfig(Config):
@@ -83,6 +83,6 @@ class ImageConfig(Config):
             case "step":
                 return self.learning_rate * self.schedule_factor ** (epoch // self.schedule_epochs)
             case "cosine":
-                return self.learning_rate * (1 + math.cos(math.pi * epoch / epochs)) / 2
+                return cosine(self.learning_rate, epoch, epochs)
             case "exponential":
                 return self.learning_rate * self.schedule_factor**epoch

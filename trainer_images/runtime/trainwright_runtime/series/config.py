@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from trainwright_runtime.config import Config
+from trainwright_runtime.schedule import cosine
 
 
 class SeriesConfig(Config):
@@ -86,4 +86,4 @@ class NetworkConfig(SeriesConfig):
 
     def learning_rate_at(self, epoch: int) -> float:
         """The rate as a function of the epoch, from 0; it ends just above nothing, in the last epoch."""
-        return self.learning_rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+        return cosine(self.learning_rate, epoch, self.epochs)

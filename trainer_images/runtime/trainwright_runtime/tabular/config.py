@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from trainwright_runtime.config import Config
+from trainwright_runtime.schedule import cosine
 
 Task = Literal["classification", "regression"]
 
@@ -68,4 +68,4 @@ class PerceptronConfig(TabularConfig):
 
     def learning_rate_at(self, epoch: int) -> float:
         """The rate as a function of the epoch, from 0; it ends just above nothing, in the last epoch."""
-        return self.learning_rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+        return cosine(self.learning_rate, epoch, self.epochs)
